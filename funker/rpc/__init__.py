@@ -1,0 +1,1 @@
+"""What callers and replicas share: the wire protocol and the client. Needs only pyzmq."""
