@@ -1,0 +1,57 @@
+"""The Python replica: a front that owns the sockets, and a worker that runs one call.
+
+`python3 -m funker_runtime` is what a function's image runs; `funker.handle(callable)` makes any
+program a replica. Either way the process handles one call and exits, and whoever started it (the
+swarm, `docker run --restart=always`, a shell loop) starts the next.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+from typing import NoReturn
+
+from funker_runtime import worker
+from funker_runtime.loader import Handler, load
+from funker_runtime.output import Output
+from funker_runtime.settings import SettingError, Settings, endpoint, identity, settings
+
+
+def handle(handler: Handler) -> NoReturn:
+    """Serve one call with `handler`, then exit the process. Never returns.
+
+    The function's name is FUNKER_FUNCTION, else what the network's DNS calls this container,
+    else the callable's own name. Call this before starting threads: the worker is forked.
+    """
+    _serve(lambda _: handler, default_name=getattr(handler, "__name__", "function"))
+
+
+def main() -> NoReturn:
+    """Serve one call with the handler that the environment names, then exit the process."""
+    _serve(_load, default_name="function")
+
+
+def _load(name: str) -> Handler:
+    gc.enable()  # `__main__` has disabled it; in the front it stays so until all is loaded
+    return load(name)
+
+
+def _serve(find: worker.Finder, default_name: str) -> NoReturn:
+    try:
+        told = settings(os.environ)
+    except SettingError as error:
+        # Told to callers like a handler that can't be loaded, instead of dying in a loop.
+        told = Settings(listen=endpoint(os.environ))
+        find = functools.partial(_refuse, error)
+    # The order matters: threads, DNS look-ups and ZeroMQ's import come after the fork, the
+    # latter two while the worker loads the handler.
+    pid, link, out, err = worker.fork(find, told.handler)
+    output = Output(out, err)
+    from funker_runtime.front import Front
+
+    Front(told, identity(os.environ, default_name), pid, link, output).run()
+
+
+def _refuse(error: SettingError, _: str) -> NoReturn:
+    raise error

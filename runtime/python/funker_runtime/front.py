@@ -1,0 +1,271 @@
+"""The process that owns a replica's sockets, signals and clocks, and the worker beside it.
+
+It turns what happens (messages, the worker's words and death, signals, time) into events for
+the state machine in `replica.py`, and carries out the actions that come back. It decides
+nothing, and it never waits for anything but the poll.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+from typing import NoReturn
+
+import zmq
+
+from funker.rpc.errors import ProtocolError
+from funker.rpc.messages import Call, Error, Message, Ping, decode, encode
+from funker_runtime import kernel, worker
+from funker_runtime.output import Output
+from funker_runtime.replica import (
+    FAILED_S,
+    Action,
+    Answered,
+    Died,
+    Event,
+    Exit,
+    Gone,
+    Identity,
+    Kill,
+    Loaded,
+    LoadFailed,
+    Raised,
+    Received,
+    Replica,
+    Send,
+    Start,
+    Terminate,
+    Tick,
+)
+from funker_runtime.settings import Settings
+
+#: Bytes above the body's limit for one message: its header, and room to refuse politely what is
+#: a little too large instead of dropping the connection.
+SPARE = 1024 * 1024
+#: Milliseconds to flush what was sent before exiting.
+LINGER_MS = 1000
+#: Seconds that a dead worker's last output is waited for: the log may be blocked.
+OUTPUT_S = 0.2
+#: Rounds of dummy traffic before READY: the first round trip through fresh code paths, page
+#: faults and sockets takes about twice as long as the next.
+WARM_ROUNDS = 3
+
+
+class Front:
+    """One replica's sockets, worker and loop. `run` ends the process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        pid: int,
+        link: socket.socket,
+        output: Output,
+    ) -> None:
+        self._replica = Replica(
+            identity, timeout=settings.timeout, max_body=settings.max_body, now=time.monotonic()
+        )
+        self._pid = pid
+        self._link = link
+        self._output = output
+        self._death_watch = kernel.death_watch(pid)
+        self._how: str | None = None  # how the worker died, once it did
+        self._output_by = float("inf")
+        self._warm_rounds = 0
+        self._signals = _signal_descriptor()
+        self._context = zmq.Context()
+        self._socket = _listen(self._context, settings)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        for fd in (self._signals, output.ended):
+            self._poller.register(fd, zmq.POLLIN)
+
+    def run(self) -> NoReturn:
+        self._warm_up()
+        # Only now can the replica become idle: the warm-up's own messages must not count as
+        # those of a caller, who would be told of the end and waited for.
+        for fd in (self._link.fileno(), self._death_watch):
+            self._poller.register(fd, zmq.POLLIN)
+        while True:
+            self._step()
+
+    def _step(self) -> None:
+        now = time.monotonic()
+        wait = min(self._replica.wakeup(), self._output_by) - now
+        ready = dict(self._poller.poll(int(min(max(wait, 0.0), 3600.0) * 1000) + 1))
+        if self._signals in ready:
+            os.read(self._signals, 64)
+            self._happened(Terminate())
+        # The worker's last words come before the news of its death.
+        if self._link.fileno() in ready:
+            self._hear_worker()
+        if self._death_watch in ready:
+            self._bury_worker()
+        if self._socket in ready:
+            self._receive()
+        if self._output.ended in ready or time.monotonic() >= self._output_by:
+            self._close_output()
+        self._happened(Tick())
+
+    def _happened(self, event: Event) -> None:
+        for action in self._replica.on(event, time.monotonic()):
+            self._act(action)
+
+    def _act(self, action: Action) -> None:
+        match action:
+            case Send(peer, message):
+                if not self._send(peer, message):
+                    self._happened(Gone(peer))
+            case Start(call):
+                self._start(call)
+            case Kill():
+                self._kill_worker()
+            case Exit(status):
+                self._exit(status)
+
+    # Peers
+
+    def _receive(self) -> None:
+        # A few at a time, so that a flood on the socket can't hold up the worker or a signal.
+        for _ in range(16):
+            try:
+                peer, *frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = decode(frames)
+            except ProtocolError as error:
+                # An ERROR is never answered with one: two confused peers would never stop.
+                if frames[:1] != [b"ERROR"]:
+                    self._send(peer, Error(code=error.code, message=error.message))
+                continue
+            self._happened(Received(peer, message))
+
+    def _send(self, peer: bytes, message: Message) -> bool:
+        """Whether the message was handed to a connection; False if the peer is gone."""
+        try:
+            self._socket.send_multipart([peer, *encode(message)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                return False
+            raise
+        return True
+
+    # The worker
+
+    def _start(self, call: Call) -> None:
+        # A worker that has just died takes no call; the news of its death answers the caller.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            worker.send(self._link, {"call": {"content_type": call.content_type}}, call.body or b"")
+
+    def _hear_worker(self) -> None:
+        received = worker.receive(self._link)
+        if received is None:
+            self._poller.unregister(self._link.fileno())
+            return
+        message, body = received
+        match message:
+            case {"loaded": _}:
+                worker.send(self._link, {"warm": True}, b"warm")
+            case {"warm": _} if self._warm_rounds < WARM_ROUNDS:
+                self._warm_rounds += 1
+                worker.send(self._link, {"warm": True}, b"warm")
+            case {"warm": _}:
+                gc.freeze()  # no collection need ever look at what is loaded
+                gc.enable()
+                self._happened(Loaded())
+            case {"failed": failure}:
+                self._output.say(failure["traceback"] or f"{failure['message']}\n")
+                self._happened(LoadFailed(failure["message"], failure["traceback"]))
+            case {"answer": answer}:
+                self._happened(Answered(answer["content_type"], body or b""))
+            case {"error": error}:
+                self._output.say(error["traceback"])
+                self._happened(Raised(**error))
+
+    def _bury_worker(self) -> None:
+        self._poller.unregister(self._death_watch)
+        while self._link.fileno() in dict(self._poller.poll(0)):
+            self._hear_worker()
+        self._kill_worker()  # what it left running
+        _, status = os.waitpid(self._pid, 0)
+        self._how = _how_it_died(status)
+        self._output.finish()
+        self._output_by = time.monotonic() + OUTPUT_S
+
+    def _kill_worker(self) -> None:
+        # The group's number is the worker's own until the worker has been waited for. There is
+        # no such group before the worker has made it, its first act.
+        if self._how is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._pid, signal.SIGKILL)
+
+    def _close_output(self) -> None:
+        self._output_by = float("inf")
+        self._poller.unregister(self._output.ended)
+        self._happened(Died(self._how or "died", self._output.tail()))
+
+    # Beginning and end
+
+    def _warm_up(self) -> None:
+        """A few messages to ourselves through the socket, while the worker loads the handler."""
+        endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        dealer = self._context.socket(zmq.DEALER)
+        dealer.connect(endpoint)
+        self._poller.register(dealer, zmq.POLLIN)
+        for number in range(WARM_ROUNDS):
+            dealer.send_multipart(encode(Ping(number=number)))
+            while not dealer.poll(0):
+                self._step()
+            decode(dealer.recv_multipart())
+        self._poller.unregister(dealer)
+        dealer.close(linger=0)
+
+    def _exit(self, status: int) -> NoReturn:
+        self._kill_worker()
+        self._context.destroy(linger=LINGER_MS)  # all its sockets: the warm-up may be under way
+        os._exit(status)
+
+
+def _listen(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:
+    sock = context.socket(zmq.ROUTER)
+    sock.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a send to a peer that is gone says so
+    sock.setsockopt(zmq.SNDHWM, 0)  # a replica sends one outcome; dropping it is never right
+    sock.setsockopt(zmq.MAXMSGSIZE, settings.max_body + SPARE)
+    # Shorter heartbeats cut connections while large bodies cross them.
+    sock.setsockopt(zmq.HEARTBEAT_IVL, 5000)
+    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30000)
+    give_up = time.monotonic() + FAILED_S
+    while True:
+        try:
+            sock.bind(settings.listen)
+            return sock
+        except zmq.ZMQError as error:
+            # The replica before us may still be closing its socket, the address may be about to
+            # come up; and what stays wrong must not make the process manager spin.
+            if time.monotonic() > give_up:
+                print(f"funker: can't listen on {settings.listen}: {error}", file=sys.stderr)
+                os._exit(1)
+            time.sleep(0.05)
+
+
+def _signal_descriptor() -> int:
+    """A descriptor that becomes readable on SIGTERM and SIGINT."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return reader
+
+
+def _how_it_died(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+    return f"exited with status {os.WEXITSTATUS(status)}"

@@ -1,0 +1,464 @@
+"""The life of a replica, as a pure state machine: events in, actions out, no clock, no sockets.
+
+    BOOT ─loaded─► IDLE ─CALL─► RUNNING ─outcome─► HOLDING ─ACK, caller gone─► LEAVING ─► exit 0
+      │              └───────────────────SIGTERM──────────────────────────────────┘
+      └─can't load─► FAILED ─5 s, SIGTERM─► exit 1
+
+Invariants:
+
+- Every change of state is in this file; the front does what the actions say and nothing else.
+- The worker is started at most once (`Start`), so the handler runs at most once.
+- A call that this replica has accepted is answered by its id as long as the process lives:
+  a repeated CALL repeats ACCEPT or the outcome and starts nothing.
+- Whoever was told «idle» is told «not any more» (BYE) before the process ends, and has time to
+  hear it: a CALL that crosses is certainly not accepted, and its caller knows.
+- SIGTERM never interrupts a call: RUNNING and HOLDING end in LEAVING anyway.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from funker.rpc.messages import (
+    Accept,
+    Ack,
+    Busy,
+    Bye,
+    Call,
+    Cancel,
+    Error,
+    Message,
+    Ping,
+    Pong,
+    Result,
+)
+
+#: Seconds to load the handler. Longer is a hang: an import that waits for a server, say.
+LOAD_S = 120.0
+#: Seconds that a replica whose handler can't be loaded lingers, telling callers why. Then it
+#: exits for a fresh try; the wait keeps a broken function from spinning in the engine.
+FAILED_S = 5.0
+#: Seconds for which an outcome that nobody has acknowledged is kept.
+HOLD_S = 30.0
+#: Seconds before a caller that disconnected is given up: it may reconnect and ask again.
+GONE_S = 2.0
+#: Seconds between signs of life to the caller. Sending them is also how a lost one is noticed.
+BEAT_S = 0.5
+#: Seconds for the peers that were told «idle» to acknowledge the BYE.
+BYE_S = 0.3
+#: Seconds for a worker that has answered, or was killed, to be gone; its output ends then.
+DEATH_S = 1.0
+#: Seconds after which a peer that was told «idle» won't call on the strength of it any more.
+PROBE_S = 5.0
+
+
+class State(Enum):
+    BOOT = "boot"
+    IDLE = "idle"
+    RUNNING = "running"
+    HOLDING = "holding"
+    LEAVING = "leaving"
+    FAILED = "failed"
+
+
+class Identity(NamedTuple):
+    """Who a replica is. `names` are all names that callers may use; `session` is new each life."""
+
+    function: str
+    names: tuple[str, ...]
+    replica: str
+    session: str
+
+
+# Events: what the front saw.
+
+
+class Loaded(NamedTuple):
+    """The worker has imported the handler and waits."""
+
+
+class LoadFailed(NamedTuple):
+    message: str
+    traceback: str
+
+
+class Received(NamedTuple):
+    peer: bytes
+    message: Message
+
+
+class Gone(NamedTuple):
+    """A peer's connection is no more."""
+
+    peer: bytes
+
+
+class Answered(NamedTuple):
+    content_type: str
+    body: bytes
+
+
+class Raised(NamedTuple):
+    """The handler raised, or returned what can't be sent."""
+
+    message: str
+    exception_type: str
+    traceback: str
+
+
+class Died(NamedTuple):
+    """The worker is dead. `how`: «exited with status 3», «was killed by SIGABRT»."""
+
+    how: str
+    output_tail: str
+
+
+class Terminate(NamedTuple):
+    """SIGTERM or SIGINT."""
+
+
+class Tick(NamedTuple):
+    """Time has passed."""
+
+
+Event = Loaded | LoadFailed | Received | Gone | Answered | Raised | Died | Terminate | Tick
+
+# Actions: what the front is to do.
+
+
+class Send(NamedTuple):
+    peer: bytes
+    message: Message
+
+
+class Start(NamedTuple):
+    """Give the call to the worker."""
+
+    call: Call
+
+
+class Kill(NamedTuple):
+    """Kill the worker and all that it started."""
+
+
+class Exit(NamedTuple):
+    status: int
+
+
+Action = Send | Start | Kill | Exit
+
+
+class Replica:
+    """One slot with one worker: `isolation: container`.
+
+    `timeout` is the function's own, in seconds; `max_body` in bytes. Times are seconds on any
+    one monotonic clock. `on` returns the actions in order; `wakeup` the time by which `on` wants
+    a `Tick`.
+    """
+
+    def __init__(self, identity: Identity, *, timeout: float, max_body: int, now: float) -> None:
+        self.state = State.BOOT
+        self._identity = identity
+        self._timeout = timeout
+        self._max_body = max_body
+        self._actions: list[Action] = []
+        self._load_by = now + LOAD_S
+        self._failure = LoadFailed("", "")
+        self._failed_until = 0.0
+        # Peers that were told «idle», and when: they may be about to call.
+        self._probed: dict[bytes, float] = {}
+        self._worker_alive = True
+        # The call that is running or held, its caller, and its clocks.
+        self._call: Call | None = None
+        self._caller = b""
+        self._caller_gone_at: float | None = None
+        self._started_at = 0.0
+        self._overdue_at = 0.0
+        self._overdue = Error(code="", message="")
+        self._next_beat = 0.0
+        # Why the call failed, known before the worker is dead; its last output then completes it.
+        self._verdict: Error | None = None
+        self._verdict_by = 0.0
+        self._outcome: Result | Error | None = None
+        self._hold_until = 0.0
+        self._leave_by = 0.0
+        self._exit_by = 0.0
+
+    def on(self, event: Event, now: float) -> list[Action]:
+        self._actions = []
+        match event:
+            case Received(peer, message):
+                self._on_message(peer, message, now)
+            case Loaded() if self.state is State.BOOT:
+                self.state = State.IDLE
+            case LoadFailed() if self.state is State.BOOT:
+                self._fail(event, now)
+            case Answered(content_type, body) if self._undecided:
+                self._finish(self._answer(content_type, body, now), now)
+            case Raised(message, exception_type, traceback) if self._undecided:
+                self._decide(
+                    Error(
+                        code="function_error",
+                        message=message,
+                        exception_type=exception_type,
+                        traceback=traceback,
+                    ),
+                    now,
+                )
+            case Died(how, output_tail):
+                self._on_death(how, output_tail, now)
+            case Gone(peer):
+                self._probed.pop(peer, None)
+                if peer == self._caller and self._caller_gone_at is None:
+                    self._caller_gone_at = now
+            case Terminate():
+                self._on_terminate(now)
+            case _:
+                pass
+        self._on_time(now)
+        return self._actions
+
+    def wakeup(self) -> float:
+        """When `on(Tick(), …)` is due at the latest."""
+        match self.state:
+            case State.BOOT:
+                return self._load_by
+            case State.FAILED:
+                return self._failed_until
+            case State.RUNNING | State.HOLDING:
+                due = [self._next_beat]
+                settled = self._verdict is not None and self.state is State.RUNNING
+                if self._caller_gone_at is not None and not settled:
+                    due.append(self._caller_gone_at + GONE_S)
+                if self.state is State.HOLDING:
+                    due.append(self._hold_until)
+                else:
+                    due.append(self._verdict_by if self._verdict else self._overdue_at)
+                return min(due)
+            case State.LEAVING:
+                return min(self._leave_by, self._exit_by)
+            case _:
+                return float("inf")
+
+    # Messages
+
+    def _on_message(self, peer: bytes, message: Message, now: float) -> None:
+        match message:
+            case Ping(number=number):
+                if self.state is State.IDLE:
+                    self._note_probe(peer, now)
+                self._send(peer, self._pong(number))
+            case Call():
+                self._on_call(peer, message, now)
+            case Ack(id=id):
+                if id == self._identity.session:
+                    self._probed.pop(peer, None)
+                elif self.state is State.HOLDING and self._call and id == self._call.id:
+                    self._leave(now)
+            case Cancel(id=id):
+                if self._undecided and self._call and id == self._call.id:
+                    self._condemn(Error(code="cancelled", message="the caller cancelled it"), now)
+            case _:
+                pass  # kinds for others; a replica that doesn't need them isn't hurt by them
+
+    def _on_call(self, peer: bytes, call: Call, now: float) -> None:
+        identity = self._identity
+        if self._call is not None and call.id == self._call.id:
+            self._caller, self._caller_gone_at = peer, None
+            self._send(peer, self._outcome or self._accept())
+        elif call.session != identity.session:
+            # Meant for who had this address before: whatever else is wrong, it isn't ours to say.
+            self._send(peer, Busy(id=call.id, session=identity.session))
+        elif call.function not in identity.names:
+            message = f"this replica serves {identity.function}, not {call.function}"
+            self._refuse(peer, call, "function_not_found", message)
+        elif self.state is State.FAILED:
+            self._refuse(peer, call, "init_failed", self._failure.message, self._failure.traceback)
+        elif self.state is not State.IDLE or (call.resend and call.body is None):
+            # Without a body it only asks what became of it: nothing, here.
+            self._send(peer, Busy(id=call.id, session=identity.session))
+        elif call.deadline_ms == 0:
+            self._refuse(peer, call, "deadline_exceeded", "its deadline had passed on arrival")
+        elif call.body is not None and len(call.body) > self._max_body:
+            message = f"the body has {len(call.body)} bytes, the limit is {self._max_body}"
+            self._refuse(peer, call, "payload_too_large", message)
+        else:
+            self._accept_call(peer, call, now)
+
+    def _accept_call(self, peer: bytes, call: Call, now: float) -> None:
+        self.state = State.RUNNING
+        self._call, self._caller = call, peer
+        self._started_at = now
+        self._next_beat = now + BEAT_S
+        timeout, deadline = self._timeout, float("inf")
+        if call.timeout_ms is not None:
+            timeout = min(timeout, call.timeout_ms / 1000)
+        if call.deadline_ms is not None:
+            deadline = call.deadline_ms / 1000
+        if deadline < timeout:
+            self._overdue = Error(
+                code="deadline_exceeded", message="the caller's deadline passed while it ran"
+            )
+        else:
+            self._overdue = Error(
+                code="function_timeout", message=f"ran longer than its time-out of {timeout:g} s"
+            )
+        self._overdue_at = now + min(timeout, deadline)
+        self._send(peer, self._accept())
+        self._actions.append(Start(call))
+        self._probed.pop(peer, None)
+        self._say_bye(now, held=(call.id,))
+
+    def _refuse(
+        self, peer: bytes, call: Call, code: str, message: str, traceback: str = ""
+    ) -> None:
+        error = Error(id=call.id, code=code, message=message, traceback=traceback, retry_safe=True)
+        self._send(peer, self._signed(error))
+
+    # The call's end
+
+    @property
+    def _undecided(self) -> bool:
+        return self.state is State.RUNNING and self._verdict is None
+
+    def _answer(self, content_type: str, body: bytes, now: float) -> Result | Error:
+        assert self._call is not None
+        if len(body) > self._max_body:
+            message = f"the answer has {len(body)} bytes, the limit is {self._max_body}"
+            return Error(id=self._call.id, code="payload_too_large", message=message)
+        return Result(
+            id=self._call.id,
+            content_type=content_type,
+            replica=self._identity.replica,
+            times={"run": round((now - self._started_at) * 1000)},
+            body=body,
+        )
+
+    def _decide(self, verdict: Error, now: float) -> None:
+        """The call has failed; its worker is ending and may still have output."""
+        self._verdict, self._verdict_by = verdict, now + DEATH_S
+
+    def _condemn(self, verdict: Error, now: float) -> None:
+        self._decide(verdict, now)
+        self._actions.append(Kill())
+
+    def _on_death(self, how: str, output_tail: str, now: float) -> None:
+        self._worker_alive = False
+        if self.state in (State.BOOT, State.IDLE):
+            # An idle worker dies of a background thread or for lack of memory.
+            self._fail(
+                LoadFailed(f"the function's process {how} before any call", output_tail), now
+            )
+        elif self.state is State.RUNNING:
+            verdict = self._verdict or Error(
+                code="function_crashed", message=f"the function's process {how} before it answered"
+            )
+            self._finish(verdict.replace(output_tail=output_tail), now)
+
+    def _finish(self, outcome: Result | Error, now: float) -> None:
+        assert self._call is not None
+        if isinstance(outcome, Error):
+            outcome = self._signed(outcome.replace(id=self._call.id))
+        self._outcome = outcome
+        self._call = self._call.replace(body=None)
+        self.state = State.HOLDING
+        self._hold_until = now + HOLD_S
+        self._send(self._caller, outcome)
+
+    # Leaving
+
+    def _on_terminate(self, now: float) -> None:
+        match self.state:
+            case State.BOOT:
+                self._exit(0)
+            case State.FAILED:
+                self._exit(1)
+            case State.IDLE:
+                self._say_bye(now, held=())
+                self._actions.append(Kill())
+                self._leave(now)
+            case _:
+                pass
+
+    def _fail(self, failure: LoadFailed, now: float) -> None:
+        self._say_bye(now, held=())
+        self.state = State.FAILED
+        self._failure = failure
+        self._failed_until = now + FAILED_S
+
+    def _leave(self, now: float) -> None:
+        self.state = State.LEAVING
+        self._exit_by = now + DEATH_S
+
+    def _exit(self, status: int) -> None:
+        self._actions.append(Exit(status))
+
+    def _note_probe(self, peer: bytes, now: float) -> None:
+        self._probed[peer] = now
+        if len(self._probed) > 256:
+            self._probed = {p: at for p, at in self._probed.items() if now - at <= PROBE_S}
+
+    def _say_bye(self, now: float, held: tuple[str, ...]) -> None:
+        self._probed = {p: at for p, at in self._probed.items() if now - at <= PROBE_S}
+        self._leave_by = now + BYE_S
+        identity = self._identity
+        for peer in self._probed:
+            self._send(peer, Bye(replica=identity.replica, session=identity.session, held=held))
+
+    # Time
+
+    def _on_time(self, now: float) -> None:
+        if self.state is State.BOOT and now >= self._load_by:
+            self._actions.append(Kill())
+            self._fail(LoadFailed(f"loading the handler took longer than {LOAD_S:g} s", ""), now)
+        if self.state is State.FAILED and now >= self._failed_until:
+            self._exit(1)
+        if self._undecided and now >= self._overdue_at:
+            self._condemn(self._overdue, now)
+        gone = self._caller_gone_at is not None and now >= self._caller_gone_at + GONE_S
+        if self._undecided and gone:
+            self._condemn(Error(code="cancelled", message="its caller is gone"), now)
+        if self.state is State.RUNNING and self._verdict and now >= self._verdict_by:
+            self._finish(self._verdict, now)
+        if self.state is State.HOLDING and (gone or now >= self._hold_until):
+            self._leave(now)
+        if self.state in (State.RUNNING, State.HOLDING) and now >= self._next_beat:
+            self._next_beat = now + BEAT_S
+            if self._caller_gone_at is None:
+                self._send(self._caller, self._pong(0))
+        if self.state is State.LEAVING:
+            heard = not self._probed or now >= self._leave_by
+            ended = not self._worker_alive or now >= self._exit_by
+            if heard and ended:
+                self._exit(0)
+            elif heard:
+                self._probed.clear()
+                self._leave_by = self._exit_by
+
+    # What it says
+
+    def _send(self, peer: bytes, message: Message) -> None:
+        self._actions.append(Send(peer, message))
+
+    def _accept(self) -> Accept:
+        assert self._call is not None
+        return Accept(id=self._call.id, replica=self._identity.replica)
+
+    def _signed(self, error: Error) -> Error:
+        return error.replace(function=self._identity.function, replica=self._identity.replica)
+
+    def _pong(self, number: int) -> Pong:
+        identity = self._identity
+        failed = self.state is State.FAILED
+        state = self.state if self.state in (State.BOOT, State.IDLE, State.FAILED) else None
+        return Pong(
+            number=number,
+            function=identity.function,
+            names=identity.names,
+            replica=identity.replica,
+            session=identity.session,
+            state=state.value if state else "busy",
+            message=self._failure.message if failed else "",
+            traceback=self._failure.traceback if failed else "",
+        )
