@@ -1,0 +1,1 @@
+"""From a directory to an image: source → recipe → builder → registry."""

@@ -1,0 +1,267 @@
+"""What goes into an image and what the image is called: pure text and hashes, no engine, no disk.
+
+Three recipes (Dockerfiles):
+
+    runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all functions.
+    function   FROM the runtime: Debian packages, then requirements, then the source, so that a
+               change to the source alone installs nothing again.
+    finish     FROM what a user's own Dockerfile made: the last touches that it needn't know.
+
+An image's name carries the hash of all that it is made of. Whatever is in the hash rebuilds it
+(a patched base, another runtime, another recipe, the source); nothing else does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from funker.images.source import DEFAULT_HANDLER, Source, SourceFile
+
+#: The one library that replicas share. Pinned: two machines build the same runtime.
+PYZMQ = "27.3.0"
+
+#: Who runs the handler. The number is what counts (and what a secret's `uid=` needs); the name is
+#: for programs that look themselves up.
+UID = 10001
+
+ENTRYPOINT = ["/usr/bin/tini", "--", "python3", "-m", "funker_runtime"]
+
+#: Where users' own Dockerfiles find the runtime: `FROM funker-python`.
+RUNTIME_ALIAS = "funker-python"
+RUNTIME_REPOSITORY = "funker/python"
+
+LABEL_RUNTIME = "funker.runtime"
+LABEL_BASE = "funker.base"
+LABEL_PLATFORM = "funker.platform"
+LABEL_SOURCE = "funker.source"
+LABEL_HANDLER = "funker.handler"
+
+#: Hex digits of a hash in a tag: 48 bits, and labels hold the whole.
+TAG_DIGITS = 12
+
+# Times are not looked at (unchecked-hash): layers and registries needn't keep them, and a replica
+# saves one stat for each module at its start.
+_COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
+_PIP_INSTALL = "python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check"
+
+# Official Python images come without .pyc files, and a replica's user can't write them later.
+_COMPILE_STDLIB = (
+    f"{_COMPILE} -x '/(dist-packages|site-packages|ensurepip|idlelib|lib2to3|test|tests|tkinter"
+    """|turtledemo)/' "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" """
+).strip()
+
+# `find -newer` and not the whole directory: what the shared layer holds is compiled there, and
+# would be stored a second time. Old files that don't compile are no reason to fail, as in pip.
+_INSTALL_AND_COMPILE = (
+    "touch /tmp/before && {pip} && "
+    """find "$(python3 -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" """
+    "-name '*.py' -newer /tmp/before -print0 | { xargs -0r {compile} -q || true; } && "
+    "rm /tmp/before"
+)
+
+_CHECK_PYTHON = (
+    "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "
+    """"the base image has Python %d.%d, and 3.11 is the oldest that works" """
+    "% sys.version_info[:2])'"
+)
+
+_APT_INSTALL = (
+    "apt-get update && DEBIAN_FRONTEND=noninteractive "
+    "apt-get install -y --no-install-recommends {} "
+    "&& apt-get clean && rm -rf /var/lib/apt/lists/*"
+)
+
+_INSTALL_TINI = (
+    f"if ! command -v tini > /dev/null; then {_APT_INSTALL.format('tini')}; fi && "
+    '{ test -x /usr/bin/tini || ln -s "$(command -v tini)" /usr/bin/tini; }'
+)
+
+# Through passwd and not ENV: HOME stays root's own while an image is being built.
+_ADD_USER = (
+    f"grep -q '^[^:]*:[^:]*:{UID}:' /etc/group || echo 'funker:x:{UID}:' >> /etc/group; "
+    f"grep -q '^[^:]*:[^:]*:{UID}:' /etc/passwd "
+    f"|| echo 'funker:x:{UID}:{UID}:funker:/tmp:/usr/sbin/nologin' >> /etc/passwd"
+)
+
+_INSTALL_RUNTIME = (
+    """site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && """
+    f'cp -r /opt/funker/. "$site" && {_COMPILE} "$site/funker" "$site/funker_runtime" '
+    "&& rm -r /opt/funker && python3 -I -c 'import funker.rpc, funker_runtime'"
+)
+
+_OWN_ENTRYPOINT = (
+    "Leave ENTRYPOINT and CMD out: the runtime calls the handler. Only a program that calls "
+    'funker.handle(...) needs its own, ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"].'
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An image to be: its name, its recipe, and the labels that tell how it came to be."""
+
+    tag: str
+    recipe: str
+    labels: Mapping[str, str]  # of the image and of what it starts from
+
+    def labelled(self, recipe: str) -> str:
+        """The recipe with the labels, in one step. They hold hashes, so no hash holds them."""
+        pairs = " ".join(f"{key}={json.dumps(value)}" for key, value in self.labels.items())
+        return f"{recipe}LABEL {pairs}\n"
+
+
+def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -> Plan:
+    """The shared layer on a base image. `runtime` maps paths under site-packages to contents."""
+    recipe = _lines(
+        f"FROM {base_id}",
+        "USER root",
+        "ENV PYTHONUNBUFFERED=1 PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore",
+        f"RUN {_CHECK_PYTHON} && {{ {_ADD_USER}; }}",
+        f"RUN {_INSTALL_TINI}",
+        f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
+        "COPY runtime/ /opt/funker/",
+        f"RUN {_INSTALL_RUNTIME}",
+        "WORKDIR /app",
+        "STOPSIGNAL SIGTERM",
+        "HEALTHCHECK NONE",
+        f"ENTRYPOINT {json.dumps(ENTRYPOINT)}",
+    )
+    files = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in runtime.items())
+    version = _hash([recipe, platform, files])
+    return Plan(
+        tag=f"{RUNTIME_REPOSITORY}:{version[:TAG_DIGITS]}",
+        recipe=recipe,
+        labels={LABEL_RUNTIME: version, LABEL_BASE: base_id, LABEL_PLATFORM: platform},
+    )
+
+
+def plan_function(source: Source, runtime: Plan) -> Plan:
+    """A function's image on the runtime.
+
+    With a Dockerfile of its own the recipe is `finish`, without its first line: what it starts
+    from is known only when the user's part is built.
+    """
+    if source.own_dockerfile:
+        recipe = finish_recipe(user="")
+    else:
+        recipe = _function_recipe(source, runtime.tag)
+    version = source_hash(recipe, runtime.labels[LABEL_RUNTIME], source)
+    return Plan(
+        tag=f"{repository(source.name)}:{version[:TAG_DIGITS]}",
+        recipe=recipe,
+        labels=dict(runtime.labels) | {LABEL_SOURCE: version, LABEL_HANDLER: source.handler},
+    )
+
+
+def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER) -> str:
+    """The end of an image from a user's Dockerfile, to follow a line `FROM`.
+
+    A user other than root stays; root was the state to install things in.
+    """
+    owner = user if user.partition(":")[0] not in {"", "root", "0"} else f"{UID}:{UID}"
+    return _lines(
+        "USER root",
+        f"RUN {_COMPILE} -q /app || true",
+        f"USER {owner}",
+        "HEALTHCHECK NONE",
+        *_handler_lines(handler),
+    )
+
+
+def own_image_problem(config: Mapping[str, Any], runtime: Plan) -> tuple[str, str] | None:
+    """Why what a user's Dockerfile made can't serve calls: the problem and the remedy, or None.
+
+    `config` is the image's, as the engine describes it.
+    """
+    version = (config.get("Labels") or {}).get(LABEL_RUNTIME)
+    if version != runtime.labels[LABEL_RUNTIME]:
+        return (
+            "the image that the Dockerfile makes does not hold this version of the runtime"
+            if version
+            else "the image that the Dockerfile makes does not hold the runtime",
+            "Begin its last stage with `ARG FUNKER_BASE` and `FROM ${FUNKER_BASE}`.",
+        )
+    entrypoint = list(config.get("Entrypoint") or [])
+    if entrypoint[:2] != ENTRYPOINT[:2]:
+        return (
+            f"the Dockerfile's ENTRYPOINT {json.dumps(entrypoint)} hides the runtime's",
+            _OWN_ENTRYPOINT,
+        )
+    if entrypoint == ENTRYPOINT and config.get("Cmd"):
+        return (
+            f"the Dockerfile's CMD {json.dumps(config['Cmd'])} would not be run",
+            _OWN_ENTRYPOINT,
+        )
+    return None
+
+
+def source_hash(recipe: str, runtime_version: str, source: Source) -> str:
+    """The SHA-256, in hex, of all that decides what is in a function's image."""
+    entries = sorted(_entry(file) for file in source.files)
+    return _hash([recipe, runtime_version, source.handler, entries])
+
+
+def has_newer_python(
+    environment: Iterable[str], ours: tuple[int, int] = sys.version_info[:2]
+) -> bool:
+    """Whether an image has a later Python than ours, whose syntax we can't judge.
+
+    Official images say so in PYTHON_VERSION. Where we don't judge, the build does.
+    """
+    for variable in environment:
+        match = re.match(r"PYTHON_VERSION=(\d+)\.(\d+)", variable)
+        if match:
+            return (int(match[1]), int(match[2])) > ours
+    return False
+
+
+def repository(name: str) -> str:
+    """The image repository of a function. Docker allows fewer separators in a row than DNS."""
+    return f"funker/{re.sub('[-_]{2,}', '-', name)}"
+
+
+def _function_recipe(source: Source, runtime_tag: str) -> str:
+    install = _install("-r requirements.txt")
+    lines = [f"FROM {runtime_tag}"]
+    if source.packages:
+        lines.append(f"RUN {_APT_INSTALL.format(shlex.join(source.packages))}")
+    if source.requirements and not source.requirements_need_files:
+        lines += ["COPY app/requirements.txt /app/", f"RUN {install}"]
+    lines.append("COPY app/ /app/")
+    if source.requirements and source.requirements_need_files:
+        lines.append(f"RUN {install}")
+    # The handler has to compile. Another file (a template, a fixture) may be no Python at all.
+    lines.append(
+        f"RUN {_COMPILE} {shlex.quote(f'/app/{source.handler_file}')} "
+        f"&& {{ {_COMPILE} -q /app || true; }}"
+    )
+    lines += [*_handler_lines(source.handler), f"USER {UID}:{UID}"]
+    return _lines(*lines)
+
+
+def _install(what: str) -> str:
+    pip = f"{_PIP_INSTALL} {what}"
+    return _INSTALL_AND_COMPILE.replace("{pip}", pip).replace("{compile}", _COMPILE)
+
+
+def _handler_lines(handler: str) -> list[str]:
+    return [] if handler == DEFAULT_HANDLER else [f"ENV FUNKER_HANDLER={handler}"]
+
+
+def _entry(file: SourceFile) -> list[str | bool]:
+    return [file.path, file.kind, file.executable, file.digest]
+
+
+def _hash(parts: Iterable[Any]) -> str:
+    # JSON, so that no two lists of parts run together into the same bytes.
+    return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,259 @@
+"""What a function is made of: reads a directory (or a single file) into a `Source`, builds nothing.
+
+What counts is content: sorted paths, bytes, link targets and the executable bit. Times, owners
+and the other permission bits don't, so that every clone of a repository is the same source, and
+so that a private umask can't make a file that the function's own user may not read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import stat
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from docker.utils.build import exclude_paths
+
+from funker.rpc.errors import FunkerError
+from funker.spec.values import check_name
+
+DEFAULT_HANDLER = "handler:handle"
+
+#: Left out wherever it lies, unless `.dockerignore` asks for it with `!`: what tools write beside
+#: the source. A stale `__pycache__` would also be trusted by an interpreter that doesn't look at
+#: times, and each local run would make the function another one.
+ALWAYS_IGNORED = (
+    "**/__pycache__",
+    "**/.git",
+    "**/.venv",
+    "**/.mypy_cache",
+    "**/.pytest_cache",
+    "**/.ruff_cache",
+    "**/.DS_Store",
+)
+
+_HANDLER = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.\-]+(?::[a-z0-9]+)?(?:[=/][A-Za-z0-9.+:~\-]+)?")
+_NEEDS_FILES = re.compile(r"(?m)^\s*(?:-[cefr]|--(?:constraint|editable|find-links|requirement)\b"
+                          r"|\.{0,2}/|\.\s*$|\.\[|file:|[^#\n]*@\s*file:)")  # fmt: skip
+
+
+class SourceError(FunkerError):
+    """Raised when a function's source can't be used as it stands: its author has to change it."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One entry of a source. `digest` is the SHA-256 of a file's content, or a link's target."""
+
+    path: str  # relative to the source, with slashes
+    kind: Literal["file", "directory", "link"]
+    executable: bool
+    digest: str
+    location: Path
+
+
+@dataclass(frozen=True)
+class Source:
+    """A function as its author wrote it."""
+
+    location: Path  # as its user spelled it, for messages
+    name: str
+    handler: str  # `module:callable`
+    handler_file: str | None  # relative to the source; None only with a Dockerfile of its own
+    files: tuple[SourceFile, ...]  # sorted by path
+    packages: tuple[str, ...]  # Debian packages
+    requirements: bool
+    requirements_need_files: bool  # `-r base.txt`, `./wheels/x.whl`: more than the one file
+    own_dockerfile: bool
+
+
+def read_source(path: Path | str, *, name: str | None = None, handler: str | None = None) -> Source:
+    """The source at `path`: a directory with a handler or a Dockerfile, or one Python file.
+
+    The function's name defaults to that of the directory or file. Raises `SourceError`, or
+    `SpecError` for a name that can't be a function's.
+    """
+    location = Path(path)
+    if location.is_file() and location.suffix == ".py":
+        return _read_file(location, name=name, handler=handler)
+    if not location.is_dir():
+        raise _missing(location)
+    name = check_name(name or location.resolve().name)
+    try:
+        files = select_files(location)
+    except OSError as exc:
+        raise SourceError(f"can't read {exc.filename}: {exc.strerror}") from exc
+    paths = {file.path for file in files if file.kind != "directory"}
+    own_dockerfile = "Dockerfile" in paths
+    module, handler = _parse_handler(handler)
+    candidates = (f"{module}.py", f"{module}/__init__.py")
+    handler_file = next((candidate for candidate in candidates if candidate in paths), None)
+    if handler_file is None and not own_dockerfile:
+        raise _no_handler(location, candidates, paths)
+    if not own_dockerfile:  # the engine needs it; in an image that we write it has no job
+        files = tuple(file for file in files if file.path != ".dockerignore")
+    requirements = _read_text(location / "requirements.txt") if "requirements.txt" in paths else ""
+    packages = _read_text(location / "packages.txt") if "packages.txt" in paths else ""
+    return Source(
+        location=location,
+        name=name,
+        handler=handler,
+        handler_file=handler_file,
+        files=files,
+        packages=parse_packages(packages, where=str(location / "packages.txt")),
+        requirements=bool(requirements.strip()),
+        requirements_need_files=_NEEDS_FILES.search(requirements) is not None,
+        own_dockerfile=own_dockerfile,
+    )
+
+
+def select_files(root: Path) -> tuple[SourceFile, ...]:
+    """What `.dockerignore` lets through, sorted. Sockets, pipes and devices are no source."""
+    patterns = [*ALWAYS_IGNORED, *_ignore_patterns(root / ".dockerignore")]
+    selected = sorted(exclude_paths(str(root), patterns))
+    files = (_describe(root / path, path.replace(os.sep, "/")) for path in selected)
+    return tuple(file for file in files if file is not None)
+
+
+def parse_packages(text: str, *, where: str) -> tuple[str, ...]:
+    """Names of Debian packages, several a line if you like; `#` starts a comment."""
+    packages: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        for word in line.partition("#")[0].split():
+            if not _PACKAGE.fullmatch(word):
+                raise SourceError(
+                    f'{where}:{number}: "{word}" is no name of a Debian package',
+                    hint="Write names like `ffmpeg`, or `ffmpeg=7:5.1.6-0+deb12u1` for a version.",
+                )
+            packages.append(word)
+    return tuple(packages)
+
+
+def check_syntax(source: Source) -> None:
+    """Raise `SourceError` with file, line and column if the handler's file doesn't compile."""
+    handler = next((file for file in source.files if file.path == source.handler_file), None)
+    if handler is None:
+        return
+    # A name as the user would write it to open it in an editor.
+    shown = source.location if source.location.is_file() else source.location / handler.path
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an odd escape in a string is no error
+            compile(handler.location.read_bytes(), str(shown), "exec", dont_inherit=True)
+    except SyntaxError as exc:
+        place = f"{shown}:{exc.lineno}:{exc.offset}" if exc.lineno else str(shown)
+        line = f"\n    {exc.text.strip()}" if exc.text else ""
+        raise SourceError(f"{place}: {exc.msg}{line}") from exc
+    except ValueError as exc:  # a NUL byte, before Python 3.12
+        raise SourceError(f"{shown}: {exc}") from exc
+
+
+def _read_file(location: Path, *, name: str | None, handler: str | None) -> Source:
+    """One Python file becomes the handler's module, whatever it is called.
+
+    `json.py` must not hide the library of that name, nor need `my-job.py` be an identifier.
+    """
+    if handler is not None and ":" in handler:
+        stem, _, callable_name = handler.partition(":")
+        if stem != location.stem:
+            raise SourceError(
+                f"{location}: the handler {handler} is in another module",
+                hint=f"Give the directory, or a handler of this file: {location.stem}:handle.",
+            )
+        handler = f"handler:{callable_name}"
+    _, handler = _parse_handler(handler)
+    try:
+        file = _describe(location.resolve(), "handler.py")
+    except OSError as exc:
+        raise SourceError(f"can't read {location}: {exc.strerror}") from exc
+    assert file is not None  # a regular file, or the link to one resolved
+    return Source(
+        location=location,
+        name=check_name(name or location.stem),
+        handler=handler,
+        handler_file=file.path,
+        files=(file,),
+        packages=(),
+        requirements=False,
+        requirements_need_files=False,
+        own_dockerfile=False,
+    )
+
+
+def _describe(location: Path, path: str) -> SourceFile | None:
+    mode = location.lstat().st_mode
+    if stat.S_ISDIR(mode):
+        return SourceFile(path, "directory", True, "", location)
+    if stat.S_ISLNK(mode):
+        return SourceFile(path, "link", True, os.readlink(location), location)  # noqa: PTH115
+    if not stat.S_ISREG(mode):
+        return None
+    with location.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return SourceFile(path, "file", bool(mode & stat.S_IXUSR), digest, location)
+
+
+def _ignore_patterns(dockerignore: Path) -> list[str]:
+    lines = _read_text(dockerignore).splitlines() if dockerignore.is_file() else []
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise SourceError(f"{path} is not UTF-8 text: {exc.reason}") from exc
+    except OSError as exc:
+        raise SourceError(f"can't read {path}: {exc.strerror}") from exc
+
+
+def _parse_handler(handler: str | None) -> tuple[str, str]:
+    """The path of the handler's module without suffix, and the handler in full."""
+    handler = handler or DEFAULT_HANDLER
+    match = _HANDLER.fullmatch(handler)
+    if match is None:
+        raise SourceError(
+            f'handler: "{handler}" names no callable',
+            hint="Write MODULE:CALLABLE, like `handler:handle` or `app.images:thumbnail`.",
+        )
+    return match[1].replace(".", "/"), handler
+
+
+def _missing(location: Path) -> SourceError:
+    if location.is_file():
+        return SourceError(
+            f"{location} is neither a directory nor a Python file",
+            hint="Give the function's directory, or a file whose name ends in .py.",
+        )
+    parent = location.parent
+    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
+    close = difflib.get_close_matches(location.name, beside, n=1)
+    hint = f"Did you mean {parent / close[0]}?" if close else "Give the function's directory."
+    return SourceError(f"no such directory: {location}", hint=hint)
+
+
+def _no_handler(location: Path, candidates: tuple[str, ...], paths: Iterable[str]) -> SourceError:
+    wanted = candidates[0]
+    if any((location / candidate).exists() for candidate in candidates):
+        return SourceError(
+            f"{location}: .dockerignore leaves {wanted} out",
+            hint=f"Take the pattern away, or add the line `!{wanted}`.",
+        )
+    scripts = sorted(path for path in paths if path.endswith(".py") and "/" not in path)
+    close = [script for script in scripts if script.lower() == wanted.lower()]
+    close = close or difflib.get_close_matches(wanted, scripts, n=1)
+    if close:
+        stem = close[0].removesuffix(".py")
+        hint = f"Did you mean {close[0]}? Rename it, or name the handler: {stem}:handle."
+    elif scripts:
+        hint = f"If it is in {scripts[0]}, name it: {scripts[0].removesuffix('.py')}:CALLABLE."
+    else:
+        hint = f"Write one with a `def handle(...)`, or a Dockerfile; `funker new` makes {wanted}."
+    return SourceError(f"{location} has no {wanted} and no Dockerfile", hint=hint)
