@@ -144,12 +144,17 @@ class DirectCall:
 
     `call.deadline_ms` is the whole patience from `now` on, else it is `DEADLINE_S`. `jitter` gives
     numbers in [0, 1), so that many callers who wait for one function don't look it up in step.
+    `fixed`: the caller gave the address itself, so whoever answers there as another function is
+    the end of it.
     """
 
-    def __init__(self, call: Call, *, now: float, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, call: Call, *, now: float, jitter: Callable[[], float], fixed: bool = False
+    ) -> None:
         self.state = State.SEEKING
         self._call = call
         self._jitter = jitter
+        self._fixed = fixed
         self._actions: list[Action] = []
         self._started_at = now
         self._deadline = now + (DEADLINE_S if call.deadline_ms is None else call.deadline_ms / 1000)
@@ -239,6 +244,10 @@ class DirectCall:
         peer = self._peers.get(address)
         if peer is None or address == self._at:
             return  # from the replica that has the call it is only a sign of life
+        if self._call.function not in pong.names and self._fixed:
+            message = f"{address} is a replica of {pong.function!r}, not of {self._call.function!r}"
+            self._fail("function_not_found", message, safe=True)
+            return
         if self._call.function not in pong.names:
             self._drop(address, now + STRANGER_S)
         elif pong.state in _PATIENCE:

@@ -67,7 +67,9 @@ class Direct:
         Setting `cancel` ends it as `cancelled`; a KeyboardInterrupt tells the replica and is
         raised again.
         """
-        machine = calls.DirectCall(call, now=time.monotonic(), jitter=random.random)
+        machine = calls.DirectCall(
+            call, now=time.monotonic(), jitter=random.random, fixed=bool(self._address)
+        )
         with self._links(call.function) as links:
             try:
                 return self._drive(machine, links, cancel)

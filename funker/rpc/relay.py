@@ -12,6 +12,7 @@ its bytes, big-endian. The end of stdin cancels what is open and ends the relay.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import sys
@@ -92,16 +93,21 @@ class Relay:
         self._threads: set[threading.Thread] = set()
 
     def run(self) -> None:
-        """Serve until the end of stdin, then cancel and end what is open."""
+        """Serve until the end of stdin, then cancel and end what is open.
+
+        Raises `ProtocolError` for what isn't the protocol, having ended what is open as well.
+        """
         unpacker = Unpacker()
-        while data := os.read(self._stdin, 1 << 20):
-            for frames in unpacker.feed(data):
-                self._received(decode(frames))
-        for cancel in list(self._cancels.values()):
-            cancel.set()
-        for thread in list(self._threads):
-            thread.join()
-        self._direct.close()
+        try:
+            while data := os.read(self._stdin, 1 << 20):
+                for frames in unpacker.feed(data):
+                    self._received(decode(frames))
+        finally:
+            for cancel in list(self._cancels.values()):
+                cancel.set()
+            for thread in list(self._threads):
+                thread.join()
+            self._direct.close()
 
     def _received(self, message: Message) -> None:
         match message:
@@ -143,7 +149,8 @@ class Relay:
 
     def _write(self, message: Message) -> None:
         view = memoryview(pack(encode(message)))
-        with self._writing:
+        # When nobody reads any more, the end of stdin is near.
+        with self._writing, contextlib.suppress(BrokenPipeError):
             while view:
                 view = view[os.write(self._stdout, view) :]
 

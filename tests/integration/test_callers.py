@@ -194,7 +194,7 @@ def test_an_unknown_name_is_told_by_the_deadline(pool):
 
 def test_another_function_at_the_address_is_never_called(pool):
     replicas = pool(1)
-    with pytest.raises(funker.DeadlineExceeded):
+    with pytest.raises(funker.FunctionNotFound, match="is a replica of 'enter', not of 'other'"):
         funker.function("other", address=replicas[0].address, deadline=0.5)(n=1)
     assert not (replicas[0].directory.parent / "ledger").exists()
 
@@ -241,22 +241,25 @@ def test_map_keeps_the_order_whatever_ends_first(pool):
     assert list(enter.map([])) == []
 
 
-def test_map_raises_the_first_error_in_its_place_and_cancels_the_rest(pool):
-    pool(2)
-    enter = funker.function("enter", deadline=60)
+def test_map_raises_the_first_error_in_its_place_and_cancels_the_rest(pool, news, is_gone):
+    replicas = pool(4)
     values = [
         {"n": 0},
-        {"n": 1, "error": "the first"},
+        {"n": 1, "wait_for": "go", "error": "the first"},
         {"n": 2, "wait_for": "never"},
         {"n": 3, "wait_for": "never"},
+        {"n": 4},
+        {"n": 5},
     ]
-    answers = enter.map(iter(values), concurrency=4)
+    answers = funker.function("enter", deadline=60).map(iter(values), concurrency=4)
     assert next(answers)[0] == 0
+    workers = [int(news.wait()) for _ in range(4)]
+    go(replicas, "go")
     with pytest.raises(funker.FunctionError, match="the first"):
         next(answers)
-    # Each of the two others is cancelled, running or before it starts.
-    assert enter(n=4)[0] == 4
-    assert enter(n=5)[0] == 5
+    assert all(is_gone(worker) for worker in workers)
+    assert funker.function("enter")(n=6)[0] == 6
+    assert ledger(replicas)[5] == 0
 
 
 def test_a_forked_child_calls_on_connections_of_its_own(serve, environment):

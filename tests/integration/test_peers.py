@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import signal
@@ -116,13 +117,12 @@ def test_what_isn_t_zeromq_is_cut_off(steady, peer, data):
     caller = peer(steady)
     session = caller.state("idle").session
     with socket.create_connection(("127.0.0.1", steady.port), timeout=10) as sock:
-        sock.sendall(data)
-        sock.shutdown(socket.SHUT_WR)
-        try:
+        # However the connection ends; ENOTCONN (no ConnectionError) if it has ended already.
+        with contextlib.suppress(OSError):
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
             while sock.recv(65536):
                 pass
-        except ConnectionResetError:
-            pass
     assert caller.state("idle").session == session
 
 
@@ -217,10 +217,18 @@ def test_the_time_out_and_the_deadline_in_a_call_are_the_replica_s_to_watch(serv
         ({"timeout_ms": 200, "deadline_ms": 20_000}, "function_timeout"),
         ({"timeout_ms": 20_000, "deadline_ms": 200}, "deadline_exceeded"),
         ({"timeout_ms": 0}, "function_timeout"),
-        ({"deadline_ms": 0}, "deadline_exceeded"),
     ]:
         caller = peer(served)
         call = caller.call(**fields)
         assert caller.receive(Error).code == code
         caller.send(Ack(id=call.id))
         assert served.next_exit().status == 0
+
+
+def test_a_call_that_arrives_after_its_deadline_isn_t_run(steady, peer):
+    caller = peer(steady)
+    session = caller.state("idle").session
+    call = caller.call(deadline_ms=0)
+    error = caller.receive(Error)
+    assert (error.id, error.code, error.retry_safe) == (call.id, "deadline_exceeded", True)
+    assert caller.state("idle").session == session

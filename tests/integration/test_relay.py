@@ -104,7 +104,9 @@ def relay(environment):
     yield start
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()
 
 
 def test_the_module_is_a_program_that_ends_with_its_input(relay):

@@ -48,12 +48,12 @@ JUST = 1e-6
 class Calling:
     """A call and its clock. `sees` gives what follows from an event, `waits` from time alone."""
 
-    def __init__(self, name: str = "add", **fields: Any) -> None:
+    def __init__(self, name: str = "add", *, fixed: bool = False, **fields: Any) -> None:
         self.now = 1000.0
         self.call = Call(
             **{"id": ID, "function": name, "deadline_ms": 120_000, "body": b"{}"} | fields
         )
-        self.machine = DirectCall(self.call, now=self.now, jitter=lambda: 0.5)
+        self.machine = DirectCall(self.call, now=self.now, jitter=lambda: 0.5, fixed=fixed)
         assert self.sees(Tick()) == [Resolve()]
 
     @property
@@ -255,6 +255,18 @@ def test_an_address_that_is_silent_is_given_up_and_tried_again_later(connected: 
     assert Disconnect(A) in calling.waits(2 * JUST)
     calling.waits(RETRY_S + JUST)
     assert Connect(A) in calling.resolves(A)
+
+
+def test_a_stranger_at_the_one_address_that_was_given_ends_the_call() -> None:
+    calling = Calling(fixed=True)
+    calling.resolves(A)
+    calling.sees(Connected(A))
+    [finish] = calling.hears(a_pong("idle", function="mul", names=("mul",)))
+    assert isinstance(finish, Finish)
+    assert isinstance(finish.outcome, Error)
+    assert finish.outcome.code == "function_not_found"
+    assert "'mul'" in finish.outcome.message
+    assert finish.outcome.retry_safe
 
 
 def test_a_stranger_at_an_address_is_left_alone_for_a_while() -> None:
