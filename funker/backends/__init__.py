@@ -1,0 +1,1 @@
+"""Where replicas run. Everything above this package sees only `base.Backend`."""

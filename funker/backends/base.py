@@ -1,0 +1,195 @@
+"""What every backend offers, and the errors that it may raise.
+
+A backend turns a `FunctionSpec` into replicas and back into `FunctionStatus`; it has no say in
+what happens to a call. Nothing outside this package asks which backend it is talking to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from funker.rpc.errors import FunkerError
+from funker.rpc.messages import Call, Error, Pong, Result
+from funker.spec import FunctionSpec
+
+#: What a deploy did to a function.
+Outcome = Literal["created", "updated", "unchanged"]
+
+#: Told in a few words what is going on; may be called often.
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Progress for those who don't want any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What a deploy has done."""
+
+    name: str
+    outcome: Outcome
+    image: str
+    replicas: int
+    #: A network on which callers reach the function.
+    network: str
+    #: Whether tasks were started anew (a change of labels or of their number starts none anew).
+    restarted: bool
+    #: What the user should know, like a function that is bound to one node.
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionStatus:
+    """One deployed function as a list shows it."""
+
+    name: str
+    image: str
+    #: Replicas that shall run, and that run. Under load a few are always about to start.
+    wanted: int
+    running: int
+    #: Unix times in seconds.
+    created: float
+    updated: float
+    #: The stack that owns it, or nothing.
+    stack: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def age(self, now: float | None = None) -> float:
+        """Seconds since the last change of the function."""
+        return max(0.0, (time.time() if now is None else now) - self.updated)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line that a replica wrote."""
+
+    text: str
+    stream: Literal["stdout", "stderr"]
+    #: `NAME.SLOT`, the task's ID and the node's host name, as far as the backend knows them.
+    replica: str = ""
+    task: str = ""
+    node: str = ""
+    #: RFC 3339 with nanoseconds, if time stamps were asked for.
+    time: str = ""
+
+
+class Transport(Protocol):
+    """A way to replicas. Many threads may use one at once."""
+
+    def run(self, call: Call, *, cancel: threading.Event | None = None) -> Result | Error:
+        """The call's one outcome. Blocks until there is one; setting `cancel` cancels the call."""
+
+    def ping(self, function: str) -> Pong:
+        """How the function's replicas are."""
+
+    def close(self) -> None:
+        """Gives up what is open and frees everything. May be called again."""
+
+
+class Backend(Protocol):
+    """Deploys, lists, shows and removes functions."""
+
+    @property
+    def name(self) -> str:
+        """`swarm`, `local` or `memory`."""
+
+    def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
+        """Creates or updates the function; returns when its replicas are up.
+
+        Raises `BackendError`, in most cases one of its subclasses. After a failed update the
+        function runs as it did before.
+        """
+
+    def functions(self) -> list[FunctionStatus]:
+        """All functions, whoever made them, sorted by name."""
+
+    def find(self, name: str) -> FunctionStatus:
+        """The function with this full name, or with this short name where it is unique.
+
+        Raises `FunctionNotFound` (with a suggestion) or `AmbiguousFunction`.
+        """
+
+    def inspect(self, name: str) -> dict[str, object]:
+        """All that is known of the function, ready to be shown as JSON."""
+
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> Iterator[LogLine]:
+        """What the function's replicas wrote, the last `tail` lines or those since a Unix time."""
+
+    def remove(self, name: str, *, progress: Progress = silent) -> None:
+        """Removes the function; returns when its replicas are gone, their grace respected."""
+
+    def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
+        """A way to the replicas of this function, or of any that can be reached together."""
+
+
+class BackendError(FunkerError):
+    """The root of what a backend can't do. `hint` says what to do about it."""
+
+
+class EngineUnavailable(BackendError):
+    """Raised when no Docker engine answers where one should."""
+
+
+class UnknownContext(BackendError):
+    """Raised when a Docker context doesn't exist or can't be read."""
+
+
+class NotASwarm(BackendError):
+    """Raised when the engine is in no swarm."""
+
+
+class NotAManager(BackendError):
+    """Raised when the engine's node can't manage its swarm: a worker, locked, or no leader."""
+
+
+class NameTaken(BackendError):
+    """Raised when the name belongs to a service that isn't ours to change."""
+
+
+class ImageMissing(BackendError):
+    """Raised when a node that shall run the function can't get its image."""
+
+
+class NoNodeFits(BackendError):
+    """Raised when the scheduler finds no node for the function's replicas."""
+
+
+class SubnetClash(BackendError):
+    """Raised when the overlay's addresses overlap with others."""
+
+
+class NetworkUnusable(BackendError):
+    """Raised when a network is missing, or can't carry calls as it is."""
+
+
+class MissingResource(BackendError):
+    """Raised when a secret, config or network that the function names doesn't exist."""
+
+
+class DeployFailed(BackendError):
+    """Raised when the new replicas don't come up. Carries what they said.
+
+    `traceback` is the handler's, where it could not be loaded; `output_tail` is the last that
+    the replicas wrote.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", traceback: str = "", output_tail: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.traceback = traceback
+        self.output_tail = output_tail

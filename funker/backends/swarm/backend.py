@@ -1,0 +1,277 @@
+"""Functions as services of a Docker swarm, through the Docker API of one of its managers.
+
+The swarm is the database: what a function shall be is its service's spec and labels, and nothing
+is kept anywhere else. So a service of a stack file with the label `funker.function` is a function
+like those that `deploy` makes; but it belongs to its stack, and is changed there only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+from funker.backends.base import (
+    BackendError,
+    DeployFailed,
+    Deployment,
+    FunctionStatus,
+    ImageMissing,
+    LogLine,
+    NameTaken,
+    NoNodeFits,
+    Outcome,
+    Progress,
+    Transport,
+    silent,
+)
+from funker.backends.swarm import overlay, report, rollout, servicelog, surroundings
+from funker.backends.swarm.engine import Engine
+from funker.backends.swarm.relay import open_relay
+from funker.backends.swarm.report import STACK_LABEL, Service
+from funker.backends.swarm.service import same, service_spec
+from funker.backends.swarm.store import Store
+from funker.rpc.errors import CallError
+from funker.spec import FunctionSpec
+
+#: Lines of the replicas' output that a failed deploy shows.
+_TAIL = 20
+
+
+class Swarm:
+    """The backend `swarm`."""
+
+    name = "swarm"
+
+    def __init__(self, engine: Engine, *, subnet: str | None = None) -> None:
+        """`subnet` is for the network `funker`, if this is the one to make it."""
+        self._engine = engine
+        self._store = Store(engine)
+        self._subnet = subnet
+
+    def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
+        """Creates or updates the service; returns when its replicas are up.
+
+        Raises `BackendError`: most of `base.py`. After a failed update the service is what it
+        was before; one that was new is removed, unless its handler alone is at fault: then it
+        stays, tries again by itself, and its callers get `init_failed`.
+        """
+        info = self._engine.require_manager()
+        with self._engine.errors():
+            before = self._store.named(spec.name)
+            _check_owner(spec.name, before)
+            found, outcome, restarted = self._put(spec, info, before, progress)
+            after = self._store.existing(spec.name)
+            try:
+                warnings = self._wait(after, spec, progress)
+            except (DeployFailed, NoNodeFits, ImageMissing) as error:
+                raise self._undone(error, before, after, outcome) from error.__cause__
+        return Deployment(
+            name=spec.name,
+            outcome=outcome,
+            image=spec.image_name or spec.image,
+            replicas=spec.replicas,
+            network=overlay.NETWORK,
+            restarted=restarted,
+            warnings=(*found.warnings, *warnings),
+        )
+
+    def functions(self) -> list[FunctionStatus]:
+        """All services with the label `funker.function`, sorted by name."""
+        return sorted((report.status(service) for service in self._store.functions()), key=_by_name)
+
+    def find(self, name: str) -> FunctionStatus:
+        """Raises `FunctionNotFound` or `AmbiguousFunction`."""
+        return report.status(self._store.function(name))
+
+    def inspect(self, name: str) -> dict[str, object]:
+        """The service for people and programs: settings, tasks, warnings, and `advice`."""
+        service = self._store.function(name)
+        with self._engine.errors():
+            api = self._engine.api
+            tasks = api.tasks(filters={"service": service["ID"]})
+            nodes = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
+            networks = {network["Id"]: network for network in api.networks()}
+        return report.details(service, tasks, nodes, networks)
+
+    def logs(
+        self,
+        name: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        timestamps: bool = False,
+    ) -> Iterator[LogLine]:
+        """The service's log. A replica's output is kept as long as the engine keeps its task."""
+        return servicelog.read(
+            self._engine,
+            self._store.function(name),
+            follow=follow,
+            tail=tail,
+            since=since,
+            timestamps=timestamps,
+        )
+
+    def remove(self, name: str, *, progress: Progress = silent) -> None:
+        """Removes the service and waits for its tasks. Raises `NameTaken` for a stack's."""
+        service = self._store.function(name)
+        stack = report.stack(service)
+        if stack:
+            raise NameTaken(
+                f"{name} belongs to the stack {stack}",
+                hint=f"Take it out of the stack's file, or `docker stack rm {stack}`.",
+            )
+        self._store.remove(service, progress=progress)
+
+    @contextlib.contextmanager
+    def _relay(self, name: str | None) -> Iterator[Transport]:
+        service = self._store.function(name) if name is not None else None
+        with self._engine.errors():
+            image = surroundings.relay_image(self._engine, service)
+            network = self._relay_network(service)
+        with open_relay(
+            self._engine, image=image, network=network, env=report.relay_env(service)
+        ) as relay:
+            yield relay
+
+    def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
+        """A relay to this function, or to all on the network `funker`.
+
+        Raises `NetworkUnusable` if the function can't be reached from outside, `ImageMissing`
+        if nothing can be a relay, or another `BackendError`.
+        """
+        return self._relay(name)
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _put(
+        self,
+        spec: FunctionSpec,
+        info: dict[str, Any],
+        before: Service | None,
+        progress: Progress,
+    ) -> tuple[surroundings.Found, Outcome, bool]:
+        """Writes the service; says with what, what was done, and whether that restarts tasks."""
+        gone: set[str] = set()
+        while True:
+            found = surroundings.find(
+                self._engine,
+                spec,
+                info,
+                before,
+                subnet=self._subnet,
+                progress=progress,
+                gone=gone,
+            )
+            wanted = service_spec(found.spec, found.around)
+            try:
+                return found, *self._write(wanted, before, progress)
+            except overlay.NetworkGone as error:
+                if error.identity in gone:
+                    raise
+                gone.add(error.identity)
+
+    def _write(
+        self, wanted: dict[str, Any], before: Service | None, progress: Progress
+    ) -> tuple[Outcome, bool]:
+        """Creates or updates it; says what was done, and whether that restarts tasks."""
+        if before is None:
+            progress(f"creating the service {wanted['Name']}")
+            self._store.create(wanted)
+            return "created", True
+        current = before["Spec"]
+        force = current["TaskTemplate"].get("ForceUpdate")
+        if force:  # resetting the count would itself restart all tasks
+            wanted["TaskTemplate"]["ForceUpdate"] = force
+        if same(wanted, current):
+            return "unchanged", False
+        restarted = not same(wanted["TaskTemplate"], current["TaskTemplate"])
+        progress(f"updating the service {wanted['Name']}")
+        self._store.update(before["ID"], wanted)
+        return "updated", restarted
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    def _wait(self, service: Service, spec: FunctionSpec, progress: Progress) -> list[str]:
+        """Waits for the replicas and their handler; returns warnings."""
+        if spec.replicas == 0:
+            return [f"{spec.name} has no replicas: nobody answers its calls"]
+        watched = rollout.Rollout(
+            name=spec.name,
+            template=service["Spec"]["TaskTemplate"],
+            wanted=spec.replicas,
+            started=time.monotonic(),
+        )
+
+        def fetch() -> list[rollout.Task]:
+            tasks: list[rollout.Task] = self._engine.api.tasks(filters={"service": service["ID"]})
+            return tasks
+
+        rollout.wait_for_tasks(watched, fetch, progress=progress)
+        try:
+            with self.transport(spec.name) as relay:
+                rollout.wait_for_handler(
+                    watched, lambda: relay.ping(spec.name), fetch, progress=progress
+                )
+        except DeployFailed:
+            raise
+        except (BackendError, CallError) as error:  # the relay's trouble isn't the function's
+            return [f"couldn't ask whether the handler is loaded: {error.message}"]
+        return []
+
+    def _undone(
+        self, error: BackendError, before: Service | None, after: Service, outcome: str
+    ) -> BackendError:
+        """Puts back what was before; returns the error with the output and what became of it."""
+        if isinstance(error, DeployFailed) and not error.output_tail:
+            error.output_tail = self._last_output(after)
+        name = after["Spec"]["Name"]
+        if outcome == "unchanged":
+            told = "Nothing was changed."
+        elif before is not None:
+            self._store.update(before["ID"], before["Spec"])
+            told = f"The version of {name} that was deployed before is back."
+        elif isinstance(error, DeployFailed) and error.traceback:
+            told = f"It stays and tries again; `funker rm {name}` removes it."
+        else:
+            self._engine.api.remove_service(after["ID"])
+            told = f"{name} was removed again."
+        error.hint = f"{error.hint} {told}".strip()
+        return error
+
+    def _last_output(self, service: Service) -> str:
+        lines = servicelog.read(
+            self._engine, service, follow=False, tail=_TAIL, since=None, timestamps=False
+        )
+        return "\n".join(line.text for line in lines)
+
+    def _relay_network(self, service: Service | None) -> str:
+        networks: list[overlay.Network] = self._engine.api.networks()
+        if service is None:
+            return overlay.ours(networks)
+        return overlay.attachable_of(
+            networks, report.networks(service), function=service["Spec"]["Name"]
+        )
+
+
+def _by_name(status: FunctionStatus) -> str:
+    return status.name
+
+
+def _check_owner(name: str, service: Service | None) -> None:
+    if service is None:
+        return
+    stack = (service["Spec"].get("Labels") or {}).get(STACK_LABEL)
+    if stack:
+        raise NameTaken(
+            f"{name} is a service of the stack {stack}",
+            hint="Change the stack's file and `docker stack deploy` it, or choose another name.",
+        )
+    if not report.is_function(service):
+        raise NameTaken(
+            f"{name} is a service, but no function",
+            hint=f"Choose another name, or remove it first: `docker service rm {name}`.",
+        )
