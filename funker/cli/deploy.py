@@ -1,0 +1,232 @@
+"""`funker deploy`: a directory, or an image that exists, becomes a running function."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from funker.cli import images, options, terminal
+from funker.cli.failures import UsageError
+from funker.cli.output import Format, as_json, as_yaml
+from funker.cli.session import Session
+from funker.cli.signature import example
+
+if TYPE_CHECKING:
+    from funker.backends.base import Deployment
+    from funker.images.source import Source
+    from funker.spec import FunctionSpec
+
+#: Takes an image's place while the flags are checked, before anything is built.
+_NO_IMAGE = "sha256:" + "0" * 64
+
+
+def deploy(
+    command: typer.Context,
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="PATH", help="The function's directory (with --image: its name)."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Its name, else the directory's.")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Deploy this image of a function, build nothing."),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-e", "--env", metavar="NAME=VALUE", help="Set a variable; NAME alone: as here."
+        ),
+    ] = None,
+    env_file: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Read variables from a file.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SECRET", help="A swarm secret: NAME, or source=...,target=..."),
+    ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONFIG", help="A swarm config: NAME, or source=...,target=..."),
+    ] = None,
+    mount: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MOUNT", help="type=bind|volume|tmpfs,source=...,target=..."),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NETWORK", help="Another network: NAME, or name=...,alias=..."),
+    ] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONSTRAINT", help="Where it may run: node.labels.disk==ssd"),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("-l", "--label", metavar="NAME=VALUE", help="A service label."),
+    ] = None,
+    limit_cpu: Annotated[
+        float | None, typer.Option(metavar="CPUS", help="At most so many CPUs: 0.5.")
+    ] = None,
+    limit_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="At most so much memory: 64m.")
+    ] = None,
+    reserve_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Only where so much memory is free.")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Replicas that wait for calls, else 1.")
+    ] = None,
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FUNKER_TIMEOUT", metavar="DURATION", help="How long a call may run, else 60s."
+        ),
+    ] = None,
+    max_body: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="The largest body, else 16m.")
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="Read-only files, with a tmpfs on /tmp.")
+    ] = False,
+    handler: options.Handler = None,
+    base: options.Base = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FUNKER_REGISTRY",
+            metavar="HOST[/PATH]",
+            help="Push the image there, so that every node can run it.",
+        ),
+    ] = None,
+    subnet: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FUNKER_SUBNET",
+            metavar="CIDR",
+            help="Addresses of the network `funker`, when this deploy makes it.",
+        ),
+    ] = None,
+    output: options.Output = None,
+    json: options.Json = False,
+) -> None:
+    """Deploy a function and wait until it is up.
+
+    PATH needs a handler.py and nothing else. Deploying again updates the function.
+    """
+    form = options.chosen(output, json, default=Format.TABLE)
+    source, called = _target(path, name, image=image, handler=handler)
+    spec = _spec(
+        name=called,
+        image=_NO_IMAGE,
+        env=_variables(env_file or [], env or []),
+        secrets=secret or [],
+        configs=config or [],
+        mounts=mount or [],
+        networks=network or [],
+        constraints=constraint or [],
+        labels=label or [],
+        limit_cpu=limit_cpu,
+        limit_memory=limit_memory,
+        reserve_memory=reserve_memory,
+        replicas=replicas,
+        timeout=timeout,
+        max_body=max_body,
+        read_only=read_only,
+        handler=None if source else handler,  # a build puts it into the image
+    )
+    session: Session = command.obj
+    backend = session.backend(subnet=subnet)
+    if source is None:
+        assert image is not None
+        chosen = images.deployable(session, image, called, registry=registry)
+    else:
+        session.engine.require_manager()  # before a build that may take minutes
+        chosen = images.made(session, source, base=base, registry=registry)
+    with terminal.progress() as show:
+        deployment = backend.deploy(spec.changed(**chosen._asdict()), progress=show)
+    _report(deployment, source, form)
+
+
+def _target(
+    path: str | None, name: str | None, *, image: str | None, handler: str | None
+) -> tuple[Source | None, str]:
+    """The source (None: an image is deployed as it is) and the function's name."""
+    from funker.images.source import read_source
+
+    if image is not None:
+        if path and name:
+            raise UsageError(
+                f"{path!r} and --image exclude each other",
+                hint="With --image only the function's name is given.",
+            )
+        return None, path or name or basename(image)
+    if path is None:
+        raise UsageError("what to deploy is missing", hint="Usage: funker deploy PATH [NAME]")
+    if not images.is_path(path) and ("/" in path or ":" in path):
+        raise UsageError(
+            f"no such directory: {path}",
+            hint=f"To deploy an image that exists: funker deploy --image {path} NAME",
+        )
+    source = read_source(path, name=name, handler=handler)
+    return source, source.name
+
+
+def basename(reference: str) -> str:
+    """The function's name that an image's name suggests: `ghcr.io/me/add:1` is `add`."""
+    repository = reference.partition("@")[0].rpartition("/")[2]
+    return repository.partition(":")[0]
+
+
+def _variables(files: list[Path], items: list[str]) -> dict[str, str]:
+    """Variables of all files, then those of the flags, which win, as in docker."""
+    from funker.spec.values import parse_env, parse_env_file
+
+    variables: dict[str, str] = {}
+    for file in files:
+        variables |= parse_env_file(file)
+    return variables | parse_env(items)
+
+
+def _spec(**flags: Any) -> FunctionSpec:
+    """The spec for what was given; what wasn't keeps the spec's default. Raises SpecError."""
+    from funker.spec import Config, FunctionSpec, Mount, Network, Secret
+    from funker.spec.values import parse_pair
+
+    readers = {
+        "secrets": Secret.parse,
+        "configs": Config.parse,
+        "mounts": Mount.parse,
+        "networks": Network.parse,
+    }
+    fields = {name: value for name, value in flags.items() if value is not None}
+    for name, parse in readers.items():
+        fields[name] = tuple(parse(text) for text in fields[name])
+    fields["constraints"] = tuple(fields["constraints"])
+    fields["labels"] = dict(parse_pair(text, field="label") for text in fields["labels"])
+    return FunctionSpec(**fields)
+
+
+def _report(deployment: Deployment, source: Source | None, form: Format) -> None:
+    """The name for programs; for people how to call it."""
+    for warning in deployment.warnings:
+        terminal.warn(warning)
+    match form:
+        case Format.JSON:
+            terminal.data(as_json(asdict(deployment)))
+        case Format.YAML:
+            terminal.data(as_yaml(asdict(deployment)))
+        case _:
+            terminal.data(f"{deployment.name}\n")
+    count = deployment.replicas
+    terminal.note(
+        f"{deployment.name} {deployment.outcome}: {count} replica{'' if count == 1 else 's'}"
+        f" of {deployment.image}. Call it:"
+    )
+    shown = example(deployment.name, source)
+    terminal.note(f"  {shown.command}")
+    terminal.note(f"  {shown.python}   # in Python, on the network {deployment.network}")

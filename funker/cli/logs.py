@@ -1,0 +1,89 @@
+"""`funker logs`: what a function's replicas wrote."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from funker.cli import options, terminal
+from funker.cli.failures import UsageError
+from funker.cli.session import Session
+
+if TYPE_CHECKING:
+    from funker.backends.base import LogLine
+
+
+def logs(
+    command: typer.Context,
+    name: options.Function,
+    follow: Annotated[
+        bool, typer.Option("-f", "--follow", help="Go on with new lines until Ctrl-C.")
+    ] = False,
+    tail: Annotated[
+        str, typer.Option("-n", "--tail", metavar="N|all", help="The last N lines only.")
+    ] = "all",
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Lines since a time (2026-01-31T12:00), or 10m back."),
+    ] = None,
+    timestamps: Annotated[
+        bool, typer.Option("-t", "--timestamps", help="Show when each line was written.")
+    ] = False,
+) -> None:
+    """Show what a function's replicas wrote.
+
+    What they wrote to stderr goes to stderr.
+    """
+    last = lines_wanted(tail)
+    start = None if since is None else moment(since, now=time.time())
+    session: Session = command.obj
+    lines = session.backend().logs(
+        name, follow=follow, tail=last, since=start, timestamps=timestamps
+    )
+    for line in lines:
+        text = one_line(line, timestamps=timestamps)
+        if line.stream == "stderr":
+            terminal.note(text)
+        else:
+            terminal.data(f"{text}\n")
+
+
+def one_line(line: LogLine, *, timestamps: bool) -> str:
+    """As `docker service logs` shows it: time, replica and node, then the text."""
+    source = f"{line.replica}@{line.node}" if line.node else line.replica
+    head = f"{line.time} " if timestamps and line.time else ""
+    return f"{head}{source}    | {line.text}" if source else f"{head}{line.text}"
+
+
+def lines_wanted(text: str) -> int | None:
+    """`--tail`: a count, or None for all of them."""
+    if text == "all":
+        return None
+    if text.isascii() and text.isdigit():
+        return int(text)
+    raise UsageError(f"--tail: {text!r} is no count", hint="Write a number of lines, or `all`.")
+
+
+def moment(text: str, *, now: float) -> float:
+    """`--since` as a Unix time: a duration back from `now`, a Unix time, or a date and time.
+
+    A date without a zone is local, as docker has it.
+    """
+    from funker.spec.values import SpecError, parse_duration
+
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    try:
+        return now - parse_duration(text, field="since")
+    except SpecError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+    except ValueError:
+        raise UsageError(
+            f"--since: {text!r} is no time",
+            hint="Write how long ago (`10m`, `1h30m`), or a time (`2026-01-31T12:00:00`).",
+        ) from None
