@@ -76,12 +76,10 @@ class Function(NamedTuple):
         import asyncio
 
         cancel = threading.Event()
-        future = asyncio.wrap_future(_threads().submit(self._call, value, kwargs, cancel))
         try:
-            return await asyncio.shield(future)
+            return await asyncio.wrap_future(_threads().submit(self._call, value, kwargs, cancel))
         except asyncio.CancelledError:
             cancel.set()
-            future.add_done_callback(lambda done: done.exception())  # nobody else looks at it
             raise
 
     def map(self, values: Iterable[Any], /, *, concurrency: int = CONCURRENCY) -> Iterator[Any]:

@@ -20,6 +20,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -364,9 +365,9 @@ def peer() -> Iterator[Callable[[Served], Peer]]:
 def _close_clients() -> Iterator[None]:
     """The client keeps its transports as long as its process lives; here that's one test."""
     yield
-    for made in client._made.values():
-        if isinstance(made, client.Direct):
-            made.close()
-        else:
-            made.shutdown()
+    made = list(client._made.values())
     client._made.clear()
+    for threads in (one for one in made if isinstance(one, ThreadPoolExecutor)):
+        threads.shutdown()
+    for transport in (one for one in made if isinstance(one, client.Direct)):
+        transport.close()

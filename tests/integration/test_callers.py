@@ -281,3 +281,28 @@ def test_a_forked_child_calls_on_connections_of_its_own(serve, environment):
         check=True,
         timeout=60,
     )
+
+
+def test_a_program_that_gives_up_a_coroutine_s_call_ends_in_silence(pool, environment):
+    (served,) = pool(1)
+    code = """if True:
+        import asyncio, funker, os
+
+        enter = funker.function("enter", address=os.environ["ADDRESS"])
+
+        async def give_up():
+            try:
+                await asyncio.wait_for(enter.aio(n=1, wait_for="never"), timeout=0.5)
+            except asyncio.TimeoutError:
+                print("gave up")
+
+        asyncio.run(give_up())
+    """
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", "-c", code],
+        env={**environment, "ADDRESS": served.address},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == (b"gave up\n", b"")

@@ -1,0 +1,162 @@
+"""What one call costs the engine: exit → the next replica is idle, starts per second, memory.
+
+A call ends its container, so the engine's own pace of replacing containers is the floor. It is
+measured in the same run, turn by turn, with services that have the function's image, network and
+settings and do next to nothing: one sleeps a moment, one imports zmq and json and ends.
+
+    recycle          pool of 1: from the engine's event `die` to the next replica's first PONG
+                     that says idle, seen from another container; floor: from `die` to `start`
+    starts           pool of 8, replicas used up as soon as they are idle: the events `start`
+    memory           PSS of front and worker of an idle replica
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from benchmarks.report import Report, at_least, at_most, main, percentile
+from benchmarks.rig import Rig
+
+FUNCTION, SLEEP, IMPORTS = "add", "sleep", "imports"
+
+#: Seconds that the sleeping one-shot lives, and that a replica is idle before it is called.
+LIFE = 0.2
+ONE_SHOTS = {
+    SLEEP: ["sleep", f"{LIFE}"],
+    IMPORTS: ["python3", "/app/imports.py"],
+}
+#: Turns of floor and function, and the seconds of each.
+RECYCLE_TURNS, RECYCLE_S = 3, 8.0
+CHURN_TURNS, CHURN_S = 3, 9.0
+#: Seconds at the beginning of a turn that don't count: the first replicas all start at once.
+RAMP_S = 3.0
+#: Nearly all replicas of a busy pool are starting, so a few callers are enough to wait for each
+#: of them; more would only take the machine's time from the engine.
+POOL, CALLERS = 8, 4
+
+#: Milliseconds beyond the floor for a replica to start Python, load, warm up and listen.
+RECYCLE_EXTRA_MS = 120
+STARTS_OF_SLEEP, STARTS_OF_IMPORTS = 0.85, 0.95
+PSS_MB = 30
+
+
+def measure(report: Report) -> None:
+    with Rig() as rig:
+        rig.function(FUNCTION, replicas=1)
+        memory(report, rig)
+        rig.scale(FUNCTION, 0)
+        for name, command in ONE_SHOTS.items():
+            rig.one_shot(name, command)
+        recycle(report, rig)
+        churn(report, rig)
+
+
+def memory(report: Report, rig: Rig) -> None:
+    # Ends as soon as the replica is idle: a page that another Python shares would count half.
+    rig.run("watch.py", rig.full_name(FUNCTION), 0, 0)
+    (replica,) = rig.containers(FUNCTION)
+    output: Any = replica.exec_run(["sh", "-c", _SIZES]).output
+    sizes = output.decode()
+    pss = sum(int(size) for size in re.findall(r"^Pss: +(\d+) kB", sizes, re.MULTILINE)) / 1024
+    rss = sum(int(size) for size in re.findall(r"^Rss: +(\d+) kB", sizes, re.MULTILINE)) / 1024
+    report.add(
+        "idle replica, PSS of front and worker", pss, "MB", target=at_most(PSS_MB, f"{PSS_MB} MB")
+    )
+    report.add("idle replica, RSS of front and worker (shared pages twice)", rss, "MB")
+
+
+#: The shell's own is not among them: its command line doesn't begin with python3.
+_SIZES = """
+for process in /proc/[0-9]*; do
+    case $(tr '\\0' ' ' < $process/cmdline) in python3*) cat $process/smaps_rollup ;; esac
+done
+"""
+
+
+def recycle(report: Report, rig: Rig) -> None:
+    floors, recycles, starts = [], [], []
+    for _ in range(RECYCLE_TURNS):
+        began = time.time()
+        rig.scale(SLEEP, 1)
+        time.sleep(RECYCLE_S)
+        rig.scale(SLEEP, 0)
+        floors += gaps(rig.events.ends(SLEEP), rig.events.starts(SLEEP), began)
+
+        began = time.time()
+        rig.scale(FUNCTION, 1)
+        idle = rig.run("watch.py", rig.full_name(FUNCTION), RECYCLE_S, LIFE)
+        rig.scale(FUNCTION, 0)
+        recycles += gaps(rig.events.ends(FUNCTION), idle, began)
+        starts += gaps(rig.events.starts(FUNCTION), idle, began)
+    floor = percentile(floors, 50)
+    report.add(
+        "pool of 1, exit to idle, median",
+        percentile(recycles, 50),
+        "ms",
+        floor=floor,
+        floor_is="exit to start of a one-shot that sleeps",
+        target=at_most(floor + RECYCLE_EXTRA_MS, f"floor + {RECYCLE_EXTRA_MS} ms"),
+    )
+    report.add(
+        "pool of 1, exit to idle, 90 %",
+        percentile(recycles, 90),
+        "ms",
+        floor=percentile(floors, 90),
+        floor_is="exit to start of a one-shot that sleeps",
+    )
+    report.add("pool of 1, container's start to idle, median", percentile(starts, 50), "ms")
+
+
+def gaps(causes: list[float], effects: list[float], since: float) -> list[float]:
+    """Milliseconds from each cause after `since` to the first effect that follows it.
+
+    A cause without an effect before the next cause has none of its own.
+    """
+    times = [at for at in causes if at >= since]
+    found = []
+    for at, following in zip(times, [*times[1:], float("inf")], strict=True):
+        first = min((effect for effect in effects if effect > at), default=float("inf"))
+        if first < following:
+            found.append((first - at) * 1000)
+    return found
+
+
+def churn(report: Report, rig: Rig) -> None:
+    rates: dict[str, list[float]] = {SLEEP: [], IMPORTS: [], FUNCTION: []}
+    for turn in range(CHURN_TURNS):
+        # Each is first, second and third once: what a turn leaves behind burdens the next.
+        for name in [*rates][turn:] + [*rates][:turn]:
+            rates[name].append(pace(rig, name))
+    ours = percentile(rates[FUNCTION], 50)
+    for name, share, what in (
+        (SLEEP, STARTS_OF_SLEEP, "a one-shot that sleeps"),
+        (IMPORTS, STARTS_OF_IMPORTS, "a one-shot that imports zmq and json"),
+    ):
+        floor = percentile(rates[name], 50)
+        report.add(
+            f"pool of {POOL}, starts beside {name}",
+            ours,
+            "per second",
+            floor=floor,
+            floor_is=what,
+            target=at_least(share * floor, f"{share} of the floor"),
+        )
+
+
+def pace(rig: Rig, name: str) -> float:
+    """Starts per second of a pool of this service, whose replicas are used up at once."""
+    rig.scale(name, POOL)
+    if name == FUNCTION:
+        load = rig.run("load.py", rig.full_name(name), CALLERS, RAMP_S + CHURN_S)
+        ended = float(load["ended"])
+    else:
+        time.sleep(RAMP_S + CHURN_S)
+        ended = time.time()
+    rig.scale(name, 0)
+    return sum(ended - CHURN_S <= at < ended for at in rig.events.starts(name)) / CHURN_S
+
+
+if __name__ == "__main__":
+    main("recycle", measure)
