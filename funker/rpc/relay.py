@@ -20,6 +20,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import zmq
+
 from funker.rpc.direct import Direct, max_body
 from funker.rpc.errors import CallError, ProtocolError
 from funker.rpc.messages import Call, Cancel, Error, Message, Ping, decode, encode
@@ -140,6 +142,9 @@ class Relay:
             outcome: Message = self._direct.run(call, cancel=self._cancels[call.id])
         except CallError as error:
             outcome = Error(**(error.fields() | {"id": call.id}))
+        except (OSError, zmq.ZMQError) as error:  # too many open files, say
+            message = f"the relay can't go on with the call: {error}"
+            outcome = Error(id=call.id, code="router_unavailable", message=message)
         del self._cancels[call.id]
         self._write(outcome)
 

@@ -41,6 +41,7 @@ def test_what_can_t_be_loaded_is_told_to_callers(serve, code, variables, message
         assert message in caught.value.message
         assert traceback in caught.value.traceback
         assert "funker_runtime" not in caught.value.traceback
+        assert "importlib" not in caught.value.traceback
         assert caught.value.retry_safe
         assert caught.value.function == served.name
     assert time.monotonic() - started < 5

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import json
 import os
 import signal
@@ -114,8 +115,10 @@ def _traceback(error: BaseException) -> str:
     except (OSError, MemoryError):
         return ""  # the handler has used up what it would be read with
     frames = traceback.extract_tb(error.__traceback__)
-    here = os.path.dirname(__file__)  # noqa: PTH120 - pathlib costs 5 ms of the start
-    own = [frame for frame in frames if os.path.dirname(frame.filename) != here]  # noqa: PTH120
+    # The runtime's, and those of the import itself. (pathlib would cost 5 ms of the start.)
+    here, machinery = os.path.dirname(__file__), os.path.dirname(importlib.__file__)  # noqa: PTH120
+    others = (here, machinery, "<frozen importlib")
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
     trace = traceback.TracebackException.from_exception(error)
     trace.stack = traceback.StackSummary.from_list(own)
     parts = trace.format() if own or trace.__cause__ else trace.format_exception_only()
