@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import NamedTuple
 
 from funker.rpc.messages import (
     Accept,
@@ -35,6 +34,7 @@ from funker.rpc.messages import (
     Pong,
     Result,
 )
+from funker.rpc.records import Record
 
 #: Seconds of patience of a caller who doesn't say, waiting for a replica included.
 DEADLINE_S = 120.0
@@ -62,32 +62,32 @@ GRACE_S = 0.5
 # Events
 
 
-class Resolved(NamedTuple):
+class Resolved(Record):
     """The addresses that the name has now; none if it is unknown."""
 
     addresses: tuple[str, ...]
 
 
-class Connected(NamedTuple):
+class Connected(Record):
     address: str
 
 
-class Disconnected(NamedTuple):
+class Disconnected(Record):
     """The connection ended, or could not be made."""
 
     address: str
 
 
-class Heard(NamedTuple):
+class Heard(Record):
     address: str
     message: Message
 
 
-class CancelAsked(NamedTuple):
+class CancelAsked(Record):
     """The caller doesn't want it any more."""
 
 
-class Tick(NamedTuple):
+class Tick(Record):
     """Time has passed."""
 
 
@@ -96,24 +96,24 @@ Event = Resolved | Connected | Disconnected | Heard | CancelAsked | Tick
 # Actions
 
 
-class Resolve(NamedTuple):
+class Resolve(Record):
     """Look the name up; `Resolved` is to follow, sooner or later."""
 
 
-class Connect(NamedTuple):
+class Connect(Record):
     address: str
 
 
-class Disconnect(NamedTuple):
+class Disconnect(Record):
     address: str
 
 
-class Send(NamedTuple):
+class Send(Record):
     address: str
     message: Message
 
 
-class Finish(NamedTuple):
+class Finish(Record):
     """The call's one outcome. Everything that was sent is to be flushed, then closed."""
 
     outcome: Result | Error

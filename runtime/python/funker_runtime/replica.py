@@ -18,7 +18,6 @@ Invariants:
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
 
 from funker.rpc.messages import (
     Accept,
@@ -33,6 +32,7 @@ from funker.rpc.messages import (
     Pong,
     Result,
 )
+from funker.rpc.records import Record
 
 #: Seconds to load the handler. Longer is a hang: an import that waits for a server, say.
 LOAD_S = 120.0
@@ -62,7 +62,7 @@ class State(Enum):
     FAILED = "failed"
 
 
-class Identity(NamedTuple):
+class Identity(Record):
     """Who a replica is. `names` are all names that callers may use; `session` is new each life."""
 
     function: str
@@ -74,32 +74,32 @@ class Identity(NamedTuple):
 # Events: what the front saw.
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """The worker has imported the handler and waits."""
 
 
-class LoadFailed(NamedTuple):
+class LoadFailed(Record):
     message: str
     traceback: str
 
 
-class Received(NamedTuple):
+class Received(Record):
     peer: bytes
     message: Message
 
 
-class Gone(NamedTuple):
+class Gone(Record):
     """A peer's connection is no more."""
 
     peer: bytes
 
 
-class Answered(NamedTuple):
+class Answered(Record):
     content_type: str
     body: bytes
 
 
-class Raised(NamedTuple):
+class Raised(Record):
     """The handler raised, or returned what can't be sent."""
 
     message: str
@@ -107,18 +107,18 @@ class Raised(NamedTuple):
     traceback: str
 
 
-class Died(NamedTuple):
+class Died(Record):
     """The worker is dead. `how`: «exited with status 3», «was killed by SIGABRT»."""
 
     how: str
     output_tail: str
 
 
-class Terminate(NamedTuple):
+class Terminate(Record):
     """SIGTERM or SIGINT."""
 
 
-class Tick(NamedTuple):
+class Tick(Record):
     """Time has passed."""
 
 
@@ -127,22 +127,22 @@ Event = Loaded | LoadFailed | Received | Gone | Answered | Raised | Died | Termi
 # Actions: what the front is to do.
 
 
-class Send(NamedTuple):
+class Send(Record):
     peer: bytes
     message: Message
 
 
-class Start(NamedTuple):
+class Start(Record):
     """Give the call to the worker."""
 
     call: Call
 
 
-class Kill(NamedTuple):
+class Kill(Record):
     """Kill the worker and all that it started."""
 
 
-class Exit(NamedTuple):
+class Exit(Record):
     status: int
 
 
