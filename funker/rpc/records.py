@@ -16,7 +16,7 @@ class Record:
     _fields: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls) -> None:
-        names = tuple(vars(cls).get("__annotations__", ()))
+        names = tuple(cls.__annotations__)
         cls.__match_args__ = names  # type: ignore[misc]
         cls._fields = frozenset(names)
 
