@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from funker.rpc.calls import DEADLINE_S
 from funker.rpc.direct import Direct, max_body
 from funker.rpc.errors import PayloadTooLarge, ProtocolError
+from funker.rpc.keys import client_keys, router_address
 from funker.rpc.messages import BYTES, JSON, Call, Error, Result, media_type
+from funker.rpc.routed import Routed
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -105,7 +107,7 @@ class Function(NamedTuple):
             raise TypeError(f"{self.name} takes keywords or one value, not both")
         content_type, body = encode_value(kwargs if value is _NOTHING else value)
         result = invoke(
-            _direct(self.address),
+            _transport(self.address),
             self.name,
             body,
             content_type,
@@ -189,12 +191,18 @@ _made: dict[tuple[int, str], Any] = {}
 _making = threading.Lock()
 
 
-def _direct(address: str) -> Direct:
-    key = (os.getpid(), f"direct {address}")
+def _transport(address: str) -> Transport:
+    """The way to the functions: the one replica that is named, else the router, else direct."""
+    router = "" if address else router_address(os.environ)
+    key = (os.getpid(), f"router {router}" if router else f"direct {address}")
     with _making:
         if key not in _made:
-            _made[key] = Direct(address=address, max_body=max_body())
-        found: Direct = _made[key]
+            _made[key] = (
+                Routed(router, keys=client_keys(os.environ), max_body=max_body())
+                if router
+                else Direct(address=address, max_body=max_body())
+            )
+        found: Transport = _made[key]
         return found
 
 

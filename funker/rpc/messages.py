@@ -40,6 +40,7 @@ _CLIPPED = {
     "hint": 1024,
     "exception_type": 1024,
     "traceback": 24 * 1024,
+    "text": 24 * 1024,
     "output_tail": 24 * 1024,
 }
 
@@ -255,7 +256,7 @@ class Ping(Message, kind="PING"):
 
     number: Count
     function: str = ""
-    #: The number of the last PONG that the sender has received.
+    #: The stamp of the last PONG that the sender has received.
     echo: Count = 0
 
 
@@ -263,8 +264,10 @@ class Pong(Message, kind="PONG"):
     """The answer to PING, and a running replica's sign of life to its caller (number 0)."""
 
     number: Count
-    #: From a router: changes when it restarts; whether it knows the sender.
+    #: From a router: changes when it restarts; what the next PING is to echo; whether it knows
+    #: the sender from before.
     epoch: str = ""
+    stamp: Count = 0
     known: bool = True
     #: From a replica: who it is, all names that it answers to, and how it is:
     #: boot, idle, busy or failed (then with the reason).
@@ -276,6 +279,37 @@ class Pong(Message, kind="PONG"):
     message: str = ""
     traceback: str = ""
     protocol: Count = PROTOCOL
+
+
+class Output(Message, kind="OUTPUT"):
+    """What a call printed, its end, for the router's log. Follows when the worker is dead."""
+
+    id: Id
+    text: str
+
+
+class Query(Message, kind="QUERY"):
+    """Asks a router what it knows: `status`, `calls` (of `function`, at most `limit`), `call`."""
+
+    number: Count
+    what: str
+    function: str = ""
+    id: str = ""
+    limit: Count = 0
+
+
+class Snapshot(Message, kind="SNAPSHOT"):
+    """From the reconciler: all functions there are (JSON). Answered with a REPLY: the status."""
+
+    number: Count
+    body: bytes | None = None
+
+
+class Reply(Message, kind="REPLY"):
+    """A router's answer to QUERY and SNAPSHOT: JSON."""
+
+    number: Count
+    body: bytes | None = None
 
 
 def encode(message: Message) -> list[bytes]:

@@ -14,15 +14,18 @@ class Record:
 
     __match_args__: ClassVar[tuple[str, ...]] = ()
     _fields: ClassVar[frozenset[str]] = frozenset()
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
         names = tuple(cls.__annotations__)
         cls.__match_args__ = names  # type: ignore[misc]
         cls._fields = frozenset(names)
+        cls._defaults = {name: vars(cls)[name] for name in names if name in vars(cls)}
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        fields = dict(zip(self.__match_args__, values, strict=False), **named)
-        if fields.keys() != self._fields or len(fields) != len(values) + len(named):
+        given = dict(zip(self.__match_args__, values, strict=False), **named)
+        fields = self._defaults | given
+        if fields.keys() != self._fields or len(given) != len(values) + len(named):
             raise TypeError(f"{type(self).__name__} takes {self.__match_args__}")
         self.__dict__.update(fields)
 

@@ -369,5 +369,5 @@ def _close_clients() -> Iterator[None]:
     client._made.clear()
     for threads in (one for one in made if isinstance(one, ThreadPoolExecutor)):
         threads.shutdown()
-    for transport in (one for one in made if isinstance(one, client.Direct)):
+    for transport in (one for one in made if isinstance(one, client.Direct | client.Routed)):
         transport.close()

@@ -153,7 +153,7 @@ class Direct(Transport):
 @pytest.fixture
 def direct(monkeypatch: pytest.MonkeyPatch) -> Direct:
     transport = Direct()
-    monkeypatch.setattr(client, "_direct", lambda _: transport)
+    monkeypatch.setattr(client, "_transport", lambda _: transport)
     return transport
 
 

@@ -14,16 +14,18 @@ import signal
 import socket
 import sys
 import time
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import zmq
 
 from funker.rpc.errors import ProtocolError
+from funker.rpc.keys import client_keys
 from funker.rpc.messages import Call, Error, Message, Ping, decode, encode
 from funker_runtime import kernel, worker
 from funker_runtime.output import Output
 from funker_runtime.replica import (
     FAILED_S,
+    ROUTER,
     Action,
     Answered,
     Died,
@@ -36,6 +38,7 @@ from funker_runtime.replica import (
     LoadFailed,
     Raised,
     Received,
+    Relink,
     Replica,
     Send,
     Start,
@@ -43,6 +46,9 @@ from funker_runtime.replica import (
     Tick,
 )
 from funker_runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from funker_runtime.link import RouterLink
 
 #: Bytes above the body's limit for one message: its header, and room to refuse politely what is
 #: a little too large instead of dropping the connection.
@@ -80,6 +86,17 @@ class Front:
         self._signals = _signal_descriptor()
         self._context = zmq.Context()
         self._socket = _listen(self._context, settings)
+        self._router: RouterLink | None = None
+        if settings.router:
+            # Here: where there is no router, a replica's start isn't to pay for it.
+            from funker_runtime.link import RouterLink
+
+            self._router = RouterLink(
+                settings.router,
+                session=identity.session,
+                keys=client_keys(os.environ),
+                max_message=settings.max_body + SPARE,
+            )
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         for fd in (self._signals, output.ended):
@@ -91,6 +108,8 @@ class Front:
         # those of a caller, who would be told of the end and waited for.
         for fd in (self._link.fileno(), self._death_watch):
             self._poller.register(fd, zmq.POLLIN)
+        if self._router is not None:
+            self._router.watch(self._poller)
         while True:
             self._step()
 
@@ -108,6 +127,9 @@ class Front:
             self._bury_worker()
         if self._socket in ready:
             self._receive()
+        if self._router is not None and self._router.ready(ready):
+            for event in self._router.events():
+                self._happened(event)
         if self._output.ended in ready or time.monotonic() >= self._output_by:
             self._close_output()
         self._happened(Tick())
@@ -125,6 +147,8 @@ class Front:
                 self._start(call)
             case Kill():
                 self._kill_worker()
+            case Relink() if self._router is not None:
+                self._happened(self._router.redial())
             case Exit(status):
                 self._exit(status)
 
@@ -148,6 +172,8 @@ class Front:
 
     def _send(self, peer: bytes, message: Message) -> bool:
         """Whether the message was handed to a connection; False if the peer is gone."""
+        if peer == ROUTER:
+            return self._router is not None and self._router.send(message)
         try:
             self._socket.send_multipart([peer, *encode(message)], zmq.NOBLOCK)
         except zmq.ZMQError as error:
@@ -228,6 +254,8 @@ class Front:
 
     def _exit(self, status: int) -> NoReturn:
         self._kill_worker()
+        if self._router is not None:
+            self._router.close(linger=LINGER_MS)
         self._context.destroy(linger=LINGER_MS)  # all its sockets: the warm-up may be under way
         os._exit(status)
 

@@ -12,6 +12,8 @@ Invariants:
   a repeated CALL repeats ACCEPT or the outcome and starts nothing.
 - Whoever was told «idle» is told «not any more» (BYE) before the process ends, and has time to
   hear it: a CALL that crosses is certainly not accepted, and its caller knows.
+- The router, where there is one, is a peer like any other but for two things: its outages don't
+  cancel a call, since it comes back, and it is told READY instead of asking with PING.
 - SIGTERM never interrupts a call: RUNNING and HOLDING end in LEAVING anyway.
 """
 
@@ -27,12 +29,18 @@ from funker.rpc.messages import (
     Call,
     Cancel,
     Error,
+    Failed,
     Message,
+    Output,
     Ping,
     Pong,
+    Ready,
     Result,
 )
 from funker.rpc.records import Record
+
+#: The router as a peer. (No peer of the listening socket has an empty routing id.)
+ROUTER = b""
 
 #: Seconds to load the handler. Longer is a hang: an import that waits for a server, say.
 LOAD_S = 120.0
@@ -53,6 +61,10 @@ DEATH_S = 1.0
 PROBE_S = 5.0
 
 
+#: Seconds without a word from the router after which its name is looked up and dialled anew.
+SILENCE_S = 2.0
+
+
 class State(Enum):
     BOOT = "boot"
     IDLE = "idle"
@@ -69,6 +81,8 @@ class Identity(Record):
     names: tuple[str, ...]
     replica: str
     session: str
+    node: str = ""
+    version: str = ""
 
 
 # Events: what the front saw.
@@ -86,6 +100,10 @@ class LoadFailed(Record):
 class Received(Record):
     peer: bytes
     message: Message
+
+
+class Linked(Record):
+    """A connection to the router stands."""
 
 
 class Gone(Record):
@@ -122,7 +140,7 @@ class Tick(Record):
     """Time has passed."""
 
 
-Event = Loaded | LoadFailed | Received | Gone | Answered | Raised | Died | Terminate | Tick
+Event = Loaded | LoadFailed | Received | Linked | Gone | Answered | Raised | Died | Terminate | Tick
 
 # Actions: what the front is to do.
 
@@ -142,11 +160,15 @@ class Kill(Record):
     """Kill the worker and all that it started."""
 
 
+class Relink(Record):
+    """Drop the connection to the router and dial anew."""
+
+
 class Exit(Record):
     status: int
 
 
-Action = Send | Start | Kill | Exit
+Action = Send | Start | Kill | Relink | Exit
 
 
 class Replica:
@@ -184,6 +206,12 @@ class Replica:
         self._hold_until = 0.0
         self._leave_by = 0.0
         self._exit_by = 0.0
+        # The router: whether it is there, its life, and when it was heard and is to be asked.
+        self._linked = False
+        self._epoch = ""
+        self._stamp = 0
+        self._router_heard_at = 0.0
+        self._router_ping_at = 0.0
 
     def on(self, event: Event, now: float) -> list[Action]:
         self._actions = []
@@ -192,6 +220,14 @@ class Replica:
                 self._on_message(peer, message, now)
             case Loaded() if self.state is State.BOOT:
                 self.state = State.IDLE
+                self._announce(now)
+            case Linked():
+                self._linked, self._router_heard_at = True, now
+                self._announce(now)
+                self._ping_router(now)
+            case Gone(peer) if peer == ROUTER:
+                self._linked = False
+                self._probed.pop(ROUTER, None)
             case LoadFailed() if self.state is State.BOOT:
                 self._fail(event, now)
             case Answered(content_type, body) if self._undecided:
@@ -221,6 +257,10 @@ class Replica:
 
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
+        due = self._due()
+        return min(due, self._router_ping_at) if self._linked else due
+
+    def _due(self) -> float:
         match self.state:
             case State.BOOT:
                 return self._load_by
@@ -244,16 +284,25 @@ class Replica:
     # Messages
 
     def _on_message(self, peer: bytes, message: Message, now: float) -> None:
+        if peer == ROUTER:
+            self._router_heard_at = now
         match message:
+            case Pong() if peer == ROUTER:
+                anew = not message.known or (self._epoch not in ("", message.epoch))
+                self._epoch, self._stamp = message.epoch, message.stamp
+                if anew:
+                    self._announce(now)
             case Ping(number=number):
                 if self.state is State.IDLE:
                     self._note_probe(peer, now)
                 self._send(peer, self._pong(number))
             case Call():
                 self._on_call(peer, message, now)
-            case Ack(id=id):
+            case Ack(id=id, wait_ms=wait_ms):
                 if id == self._identity.session:
                     self._probed.pop(peer, None)
+                    if self.state is State.FAILED and wait_ms is not None:
+                        self._failed_until = now + wait_ms / 1000
                 elif self.state is State.HOLDING and self._call and id == self._call.id:
                     self._leave(now)
             case Cancel(id=id):
@@ -307,7 +356,8 @@ class Replica:
         self._overdue_at = now + min(timeout, deadline)
         self._send(peer, self._accept())
         self._actions.append(Start(call))
-        self._probed.pop(peer, None)
+        if peer != ROUTER:  # the caller knows; the router has to hear that one call is all
+            self._probed.pop(peer, None)
         self._say_bye(now, held=(call.id,))
 
     def _refuse(
@@ -350,7 +400,9 @@ class Replica:
             self._fail(
                 LoadFailed(f"the function's process {how} before any call", output_tail), now
             )
-        elif self.state is State.RUNNING:
+        elif self.state is not State.RUNNING:
+            self._report_output(output_tail)
+        else:
             verdict = self._verdict or Error(
                 code="function_crashed", message=f"the function's process {how} before it answered"
             )
@@ -386,6 +438,7 @@ class Replica:
         self.state = State.FAILED
         self._failure = failure
         self._failed_until = now + FAILED_S
+        self._announce(now)
 
     def _leave(self, now: float) -> None:
         self.state = State.LEAVING
@@ -397,10 +450,15 @@ class Replica:
     def _note_probe(self, peer: bytes, now: float) -> None:
         self._probed[peer] = now
         if len(self._probed) > 256:
-            self._probed = {p: at for p, at in self._probed.items() if now - at <= PROBE_S}
+            self._forget_probes(now)
+
+    def _forget_probes(self, now: float) -> None:
+        self._probed = {
+            peer: at for peer, at in self._probed.items() if peer == ROUTER or now - at <= PROBE_S
+        }
 
     def _say_bye(self, now: float, held: tuple[str, ...]) -> None:
-        self._probed = {p: at for p, at in self._probed.items() if now - at <= PROBE_S}
+        self._forget_probes(now)
         self._leave_by = now + BYE_S
         identity = self._identity
         for peer in self._probed:
@@ -425,7 +483,7 @@ class Replica:
             self._leave(now)
         if self.state in (State.RUNNING, State.HOLDING) and now >= self._next_beat:
             self._next_beat = now + BEAT_S
-            if self._caller_gone_at is None:
+            if self._caller_gone_at is None and self._caller != ROUTER:
                 self._send(self._caller, self._pong(0))
         if self.state is State.LEAVING:
             heard = not self._probed or now >= self._leave_by
@@ -435,6 +493,62 @@ class Replica:
             elif heard:
                 self._probed.clear()
                 self._leave_by = self._exit_by
+
+        if self._linked and now >= self._router_heard_at + SILENCE_S:
+            self._linked = False
+            self._actions.append(Relink())
+        elif self._linked and now >= self._router_ping_at:
+            self._ping_router(now)
+
+    # The router
+
+    def _announce(self, now: float) -> None:
+        """Tell the router, if there is one, who is here and what it holds."""
+        identity = self._identity
+        if not self._linked:
+            return
+        if self.state is State.FAILED:
+            self._send(
+                ROUTER,
+                Failed(
+                    function=identity.function,
+                    replica=identity.replica,
+                    version=identity.version,
+                    session=identity.session,
+                    message=self._failure.message,
+                    traceback=self._failure.traceback,
+                ),
+            )
+            return
+        busy = self.state in (State.RUNNING, State.HOLDING)
+        if self.state is not State.IDLE and not (busy and self._caller == ROUTER):
+            return  # not ready yet, or with a direct caller: none of the router's business
+        if not busy:
+            self._probed[ROUTER] = now
+        self._send(
+            ROUTER,
+            Ready(
+                function=identity.function,
+                replica=identity.replica,
+                node=identity.node,
+                version=identity.version,
+                session=identity.session,
+                free=0 if busy else 1,
+                held=(self._call.id,) if busy and self._call else (),
+            ),
+        )
+        if busy:  # a router that doesn't know it yet must not count on it for another call
+            self._probed[ROUTER] = now
+            self._say_bye(now, held=(self._call.id,) if self._call else ())
+
+    def _ping_router(self, now: float) -> None:
+        self._router_ping_at = now + BEAT_S
+        self._send(ROUTER, Ping(number=0, echo=self._stamp))
+
+    def _report_output(self, output_tail: str) -> None:
+        """An error has brought its output along; an answer didn't wait for the end of it."""
+        if self._caller == ROUTER and isinstance(self._outcome, Result) and output_tail:
+            self._send(ROUTER, Output(id=self._outcome.id, text=output_tail))
 
     # What it says
 

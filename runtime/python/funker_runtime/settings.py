@@ -6,6 +6,8 @@ FUNKER_HANDLER    module:callable (handler:handle)
 FUNKER_TIMEOUT    for the handler: seconds, or with a unit: 500ms, 30s, 5m, 1h (60s)
 FUNKER_MAX_BODY   bytes of a call's or an answer's body (16777216)
 FUNKER_LISTEN     ZeroMQ endpoint (tcp://*:5570 in a container, else tcp://127.0.0.1:5570)
+FUNKER_ROUTER     host:port of the router, or `direct`: none (funker-router, given its key)
+FUNKER_KEY_FILE   the router's key for replicas (/run/secrets/funker-client-key)
 FUNKER_REPLICA    its own name in answers and logs (the task's or the host's)
 FUNKER_ISOLATION  container
 """
@@ -19,6 +21,7 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from funker.rpc.keys import router_address
 from funker.rpc.messages import MAX_BODY, REPLICA_PORT
 from funker_runtime.loader import DEFAULT_HANDLER
 from funker_runtime.replica import Identity
@@ -37,6 +40,7 @@ class Settings(NamedTuple):
     timeout: float = DEFAULT_TIMEOUT_S
     max_body: int = MAX_BODY
     listen: str = f"tcp://127.0.0.1:{REPLICA_PORT}"
+    router: str = ""
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -48,6 +52,7 @@ def settings(environ: Mapping[str, str]) -> Settings:
         timeout=_seconds("FUNKER_TIMEOUT", environ.get("FUNKER_TIMEOUT") or "60s"),
         max_body=_bytes("FUNKER_MAX_BODY", environ.get("FUNKER_MAX_BODY") or str(MAX_BODY)),
         listen=endpoint(environ),
+        router=router_address(environ),
     )
 
 
@@ -78,6 +83,8 @@ def identity(environ: Mapping[str, str], default: str) -> Identity:
         names=tuple(dict.fromkeys([function, *_short_names(function), *filter(None, aliases)])),
         replica=replica or socket.gethostname(),
         session=os.urandom(16).hex(),
+        node=environ.get("FUNKER_NODE", ""),
+        version=environ.get("FUNKER_VERSION", ""),
     )
 
 

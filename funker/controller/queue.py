@@ -1,0 +1,78 @@
+"""A function's waiting calls: first in, first out, bounded. Pure; every operation is O(1)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+
+class Budget:
+    """Bytes that all queues of a router share: bodies wait in its memory."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.used = 0
+
+
+class QueueFullError(Exception):
+    """Raised when a queue can't take one more. The message says which bound it is at."""
+
+
+class Queue(Generic[Item]):
+    """Waiting items by id, in order. `limit` is their number; `budget` bounds their bytes."""
+
+    def __init__(self, *, limit: int, budget: Budget) -> None:
+        self._limit = limit
+        self._budget = budget
+        self._items: OrderedDict[str, tuple[Item, int]] = OrderedDict()
+        #: Bytes that wait here.
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._items
+
+    def push(self, id: str, item: Item, size: int) -> None:
+        """Join the end. Raises `QueueFullError`."""
+        if len(self._items) >= self._limit:
+            raise QueueFullError(f"{len(self._items)} calls are waiting, the limit")
+        if self._budget.used + size > self._budget.limit:
+            mib = self._budget.limit >> 20
+            raise QueueFullError(f"the waiting calls' bodies are at their limit of {mib} MiB")
+        self._items[id] = (item, size)
+        self._account(size)
+
+    def push_back(self, id: str, item: Item, size: int) -> None:
+        """Join the end from another queue, where the bounds were held."""
+        self._items[id] = (item, size)
+        self._account(size)
+
+    def push_front(self, id: str, item: Item, size: int) -> None:
+        """Go back to the head: it has waited already, so the bounds don't hold."""
+        self._items[id] = (item, size)
+        self._items.move_to_end(id, last=False)
+        self._account(size)
+
+    def pop(self) -> Item | None:
+        """The longest waiting item, taken out; None if there is none."""
+        if not self._items:
+            return None
+        _, (item, size) = self._items.popitem(last=False)
+        self._account(-size)
+        return item
+
+    def remove(self, id: str) -> bool:
+        """Take one out wherever it stands. False if it isn't there."""
+        found = self._items.pop(id, None)
+        if found is None:
+            return False
+        self._account(-found[1])
+        return True
+
+    def _account(self, size: int) -> None:
+        self.size += size
+        self._budget.used += size
