@@ -446,7 +446,9 @@ def test_many_replicas_that_are_gone_are_passed_over(pool, hub):
     for guest in guests:
         guest.close()
     calling = pool()
-    assert work()(n=1) == 1
+    # Idempotent: the router may write to a connection whose end it hasn't seen yet, and then
+    # nobody could say that the call didn't run.
+    assert work(idempotent=True)(n=1) == 1
     assert ledger(calling) == {1: 1}
 
 
