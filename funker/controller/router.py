@@ -42,6 +42,7 @@ from funker.rpc.messages import (
     decode,
     encode,
 )
+from funker.rpc.sockets import guard
 
 #: Where swarm puts the router's own secret.
 KEY_FILE = "/run/secrets/funker-router-key"
@@ -49,8 +50,6 @@ KEY_FILE = "/run/secrets/funker-router-key"
 BATCH = 64
 #: Bytes of a call's header. What is said about a call repeats parts of it, and has to fit as well.
 MAX_CALL_HEADER = 16 * 1024
-#: Bytes above the body's limit for one message: its header, and room to refuse politely.
-SPARE = 1024 * 1024
 #: Milliseconds to flush what was sent before exiting.
 LINGER_MS = 500
 
@@ -217,10 +216,7 @@ def _listen(
     sock.setsockopt(zmq.RCVHWM, 0)
     # Peers keep their routing ids over reconnects: the new connection is the one that counts.
     sock.setsockopt(zmq.ROUTER_HANDOVER, 1)
-    sock.setsockopt(zmq.MAXMSGSIZE, max_body + SPARE)
-    # Shorter heartbeats cut connections while large bodies cross them.
-    sock.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30000)
+    guard(sock, max_body)
     # A thousand replicas may dial within a moment, after a restart for instance.
     sock.setsockopt(zmq.BACKLOG, 4096)
     if keys is not None:

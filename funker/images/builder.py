@@ -24,11 +24,10 @@ from funker.images import recipe as recipes
 from funker.images.buildlog import BuildLog
 from funker.images.context import write_context
 from funker.images.recipe import Plan
-from funker.images.registry import PushError, push
 from funker.images.source import Source, SourceFile, check_syntax, read_source
 from funker.rpc.errors import FunkerError
 
-__all__ = ["DEFAULT_BASE", "BaseImageError", "BuildError", "Image", "PushError", "build", "push"]
+__all__ = ["DEFAULT_BASE", "BaseImageError", "BuildError", "Image", "build"]
 
 DEFAULT_BASE = "python:3.12-slim"
 

@@ -31,6 +31,7 @@ from funker.rpc.messages import (
     decode,
     encode,
 )
+from funker.rpc.sockets import guard
 
 #: Milliseconds for the TCP connection. A dead container's address gives no answer at all.
 CONNECT_MS = 300
@@ -165,7 +166,7 @@ class _Links:
         self._function = function
         self._address = address
         self._port = port
-        self._max_message = max_body + 1024 * 1024
+        self._max_body = max_body
         self._poller = zmq.Poller()
         self._dealers: dict[str, zmq.Socket[bytes]] = {}
         self._monitors: dict[str, zmq.Socket[bytes]] = {}
@@ -199,10 +200,7 @@ class _Links:
         dealer.setsockopt(zmq.IMMEDIATE, 1)  # no queueing for a connection that isn't there
         dealer.setsockopt(zmq.RECONNECT_IVL, -1)  # who answers next may be somebody else
         dealer.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
-        dealer.setsockopt(zmq.MAXMSGSIZE, self._max_message)
-        # Shorter heartbeats cut connections while large bodies cross them.
-        dealer.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        dealer.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30000)
+        guard(dealer, self._max_body)
         # CLOSED is how a refused connection shows, DISCONNECTED how an open one ends.
         monitor = dealer.get_monitor_socket(
             zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED

@@ -15,6 +15,7 @@ from funker.rpc import session
 from funker.rpc.errors import ProtocolError, RouterUnavailable
 from funker.rpc.keys import Keys, secure
 from funker.rpc.messages import MAX_BODY, Call, Error, Result, decode, encode
+from funker.rpc.sockets import guard
 
 #: Milliseconds before a failed connection is tried again: at first, and at most.
 RECONNECT_MS, RECONNECT_MAX_MS = 10, 250
@@ -114,9 +115,7 @@ class Routed:
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         dealer.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        dealer.setsockopt(zmq.MAXMSGSIZE, self._max_body + 1024 * 1024)
-        dealer.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        dealer.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30000)
+        guard(dealer, self._max_body)
         dealer.setsockopt(zmq.LINGER, LINGER_MS)
         secure(dealer, self._keys)
         monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)

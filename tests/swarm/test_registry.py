@@ -15,7 +15,8 @@ import docker
 import pytest
 from docker import DockerClient
 
-from funker.images.builder import DEFAULT_BASE, Image, PushError, push
+from funker.images.builder import DEFAULT_BASE, Image
+from funker.images.registry import PushError, push
 
 BASE = os.environ.get("FUNKER_BASE") or DEFAULT_BASE
 

@@ -21,6 +21,7 @@ import zmq
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import client_keys
 from funker.rpc.messages import Call, Error, Message, Ping, decode, encode
+from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
 from funker_runtime.output import Output
 from funker_runtime.replica import (
@@ -50,9 +51,6 @@ from funker_runtime.settings import Settings
 if TYPE_CHECKING:
     from funker_runtime.link import RouterLink
 
-#: Bytes above the body's limit for one message: its header, and room to refuse politely what is
-#: a little too large instead of dropping the connection.
-SPARE = 1024 * 1024
 #: Milliseconds to flush what was sent before exiting.
 LINGER_MS = 1000
 #: Seconds that a dead worker's last output is waited for: the log may be blocked.
@@ -95,7 +93,7 @@ class Front:
                 settings.router,
                 session=identity.session,
                 keys=client_keys(os.environ),
-                max_message=settings.max_body + SPARE,
+                max_body=settings.max_body,
             )
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -264,10 +262,7 @@ def _listen(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.
     sock = context.socket(zmq.ROUTER)
     sock.setsockopt(zmq.ROUTER_MANDATORY, 1)  # a send to a peer that is gone says so
     sock.setsockopt(zmq.SNDHWM, 0)  # a replica sends one outcome; dropping it is never right
-    sock.setsockopt(zmq.MAXMSGSIZE, settings.max_body + SPARE)
-    # Shorter heartbeats cut connections while large bodies cross them.
-    sock.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-    sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30000)
+    guard(sock, settings.max_body)
     give_up = time.monotonic() + FAILED_S
     while True:
         try:

@@ -10,6 +10,7 @@ import zmq
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import Keys, secure
 from funker.rpc.messages import Message, decode, encode
+from funker.rpc.sockets import guard
 from funker_runtime.replica import ROUTER, Event, Gone, Linked, Received
 
 #: Milliseconds before a failed connection is tried again: at first, and at most. The name is
@@ -24,11 +25,11 @@ class RouterLink:
     `session` names the replica to the router, over reconnects too.
     """
 
-    def __init__(self, address: str, *, session: str, keys: Keys | None, max_message: int) -> None:
+    def __init__(self, address: str, *, session: str, keys: Keys | None, max_body: int) -> None:
         self._endpoint = f"tcp://{address}"
         self._name = b"R" + session.encode()
         self._keys = keys
-        self._max_message = max_message
+        self._max_body = max_body
         self._context = zmq.Context()
         self._poller: zmq.Poller | None = None
         self._dial()
@@ -92,10 +93,7 @@ class RouterLink:
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
         dealer.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        dealer.setsockopt(zmq.MAXMSGSIZE, self._max_message)
-        # Shorter heartbeats cut connections while large bodies cross them.
-        dealer.setsockopt(zmq.HEARTBEAT_IVL, 5000)
-        dealer.setsockopt(zmq.HEARTBEAT_TIMEOUT, 30000)
+        guard(dealer, self._max_body)
         secure(dealer, self._keys)
         self._monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         dealer.connect(self._endpoint)
