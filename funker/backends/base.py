@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from funker.rpc.errors import FunkerError
 from funker.rpc.messages import Call, Error, Pong, Result
@@ -79,6 +79,22 @@ class LogLine:
     time: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlane:
+    """How the controller shall be brought up; what isn't said has a default or stays as it is."""
+
+    #: The image of router and reconciler. Empty: one that is built for it.
+    image: str = ""
+    #: Where to push that image, so that every node can run it. Empty: nowhere.
+    registry: str = ""
+    #: What the image is built on. Empty: the default.
+    base: str = ""
+    #: Addresses of the network `funker`, if it has to be made.
+    subnet: str = ""
+    #: A port of the router's node on which callers from outside reach it. 0: none.
+    publish: int = 0
+
+
 class Transport(Protocol):
     """A way to replicas. Many threads may use one at once."""
 
@@ -92,8 +108,58 @@ class Transport(Protocol):
         """Gives up what is open and frees everything. May be called again."""
 
 
+class Controller(Protocol):
+    """A way to ask the router what it knows (`QUERY` in docs/protocol.md)."""
+
+    def query(self, what: str, *, function: str = "", id: str = "", limit: int = 0) -> Any:
+        """The answer's JSON value. `what` is `status`, `calls` or `call`.
+
+        Raises `RouterUnavailable`.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One function as the reconciler sees it."""
+
+    name: str
+    #: Other names by which callers may mean it, like the one without its stack's.
+    names: tuple[str, ...] = ()
+    #: Replicas that shall run, and that run.
+    wanted: int
+    running: int
+    #: The image's name for people.
+    image: str = ""
+    #: Whether its replicas can join the router: they have its key and are on its network.
+    routed: bool = True
+    #: Why replicas are missing, in the backend's words; what is wrong with its settings.
+    problem: str = ""
+
+
+class Fleet(Protocol):
+    """What the reconciler needs of a backend. It calls from one thread at a time."""
+
+    def observe(self) -> list[Observed]:
+        """All functions, whoever made them, sorted by name. Raises `BackendError`."""
+
+    def wait(self, seconds: float) -> None:
+        """Returns when something may have changed, at the latest after so many seconds."""
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Changes the number of replicas that shall run. Raises `BackendError`."""
+
+    def revive(self, name: str) -> bool:
+        """Starts replicas that shall run and that nobody will start; whether there were any.
+
+        Raises `BackendError`.
+        """
+
+    def close(self) -> None:
+        """Frees everything."""
+
+
 class Backend(Protocol):
-    """Deploys, lists, shows and removes functions."""
+    """Deploys, lists, shows, scales and removes functions; brings the controller up and down."""
 
     @property
     def name(self) -> str:
@@ -129,11 +195,32 @@ class Backend(Protocol):
     ) -> Iterator[LogLine]:
         """What the function's replicas wrote, the last `tail` lines or those since a Unix time."""
 
+    def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
+        """Changes the number of replicas; returns when so many run.
+
+        Raises `FunctionNotFound`, `AmbiguousFunction` or `BackendError`.
+        """
+
     def remove(self, name: str, *, progress: Progress = silent) -> None:
         """Removes the function; returns when its replicas are gone, their grace respected."""
 
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
-        """A way to the replicas of this function, or of any that can be reached together."""
+        """A way to the replicas of this function, or of any that can be reached together.
+
+        Through the router where there is one.
+        """
+
+    def controller(self) -> AbstractContextManager[Controller]:
+        """A way to ask the controller. Raises `NoController` where there is none."""
+
+    def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
+        """Brings the controller up; returns when it answers. What was changed, a line for each.
+
+        May be called again: what is as it should be stays. Raises `BackendError`.
+        """
+
+    def down(self, *, progress: Progress = silent) -> list[str]:
+        """Takes the controller down, the functions stay. What was changed, a line for each."""
 
 
 class BackendError(FunkerError):
@@ -154,6 +241,10 @@ class NotASwarm(BackendError):
 
 class NotAManager(BackendError):
     """Raised when the engine's node can't manage its swarm: a worker, locked, or no leader."""
+
+
+class NoController(BackendError):
+    """Raised when a question is for the controller, and none is up."""
 
 
 class NameTaken(BackendError):
