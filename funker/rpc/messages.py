@@ -347,6 +347,7 @@ def _not_json(constant: str) -> NoReturn:
 
 # `json.loads` would also take UTF-16 and NaN, which no other language does.
 _parser = json.JSONDecoder(parse_constant=_not_json)
+_scan: Callable[[str, int], tuple[object, int]] = _parser.scan_once  # type: ignore[attr-defined]
 # `json.dumps` would make an encoder anew for each header.
 _encoder = json.JSONEncoder(separators=(",", ":"))
 
@@ -358,7 +359,7 @@ def _dumps(header: dict[str, Any]) -> bytes:
 def _parsed(text: str) -> object:
     """The JSON value that is the whole text. Raises ValueError, RecursionError."""
     try:
-        value, end = _parser.scan_once(text, 0)
+        value, end = _scan(text, 0)
     except StopIteration:
         end = -1
     # What the parser does beyond that is to look for white space around, which hardly anybody
