@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: The router's alias on the network `funker`, and its port.
 ROUTER_NAME, ROUTER_PORT = "funker-router", 5571
+#: The port on which the router hears the reconciler.
+CONTROL_PORT = 5572
 #: Characters of a key in Z85.
 KEY_LENGTH = 40
 #: Where swarm puts the secret of callers and replicas.
