@@ -18,8 +18,8 @@ from funker.rpc.errors import Unauthorized
 if TYPE_CHECKING:
     from zmq import Socket
 
-#: The router's alias on the network `funker`, and its port.
-ROUTER_NAME, ROUTER_PORT = "funker-router", 5571
+#: The router's alias on the network `funker`, its port, and the one that the reconciler uses.
+ROUTER_NAME, ROUTER_PORT, CONTROL_PORT = "funker-router", 5571, 5572
 #: Characters of a key in Z85.
 KEY_LENGTH = 40
 #: Where swarm puts the secret of callers and replicas.
