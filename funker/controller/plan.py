@@ -115,11 +115,12 @@ class _Function:
     """What is remembered of one function."""
 
     seen: Observed
-    #: Since when replicas are missing, when to try again, and how many ran at the last try.
+    #: Since when replicas are missing; when it was last tried, how many ran then, and how long to
+    #: wait for the next try.
     missing_since: float | None = None
-    next_try: float = 0.0
-    delay: float = RETRY
+    last_try: float | None = None
     running_then: int = 0
+    delay: float = RETRY
     was_revived: bool = False
     #: The troubles that were told, and when one of them was last seen.
     told: set[str] = field(default_factory=set)
@@ -155,18 +156,17 @@ class _Function:
 
     def is_to_be_revived(self, function: Observed, now: float) -> bool:
         if function.running >= function.wanted:
-            self.missing_since = None
-            self.next_try, self.delay = 0.0, RETRY
+            self.missing_since = self.last_try = None
             return False
         if self.missing_since is None:
             self.missing_since = now
-        if now - self.missing_since < PATIENCE or now < self.next_try:
+        if now - self.missing_since < PATIENCE:
             return False
-        tried = self.next_try > 0.0
-        helped = function.running > self.running_then
-        self.delay = min(self.delay * 2, RETRY_MAX) if tried and not helped else RETRY
-        self.next_try = now + self.delay
-        self.running_then = function.running
+        helped = self.last_try is None or function.running > self.running_then
+        if self.last_try is not None and now < self.last_try + (RETRY if helped else self.delay):
+            return False
+        self.delay = RETRY if helped else min(self.delay * 2, RETRY_MAX)
+        self.last_try, self.running_then = now, function.running
         return True
 
 
