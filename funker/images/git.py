@@ -222,6 +222,7 @@ def _failure(address: Git, errors: str) -> FetchError:
     words = (telling or lines or ["git says nothing"])[-1]
     words = re.sub(r"^(?:fatal|error|remote|ERROR): (?:fatal: |ERROR: )?", "", words)
     words = words.replace(address.url, address.repository)
+    words = re.sub(r"[\x00-\x1f\x7f]+", " ", words)  # a remote's own, for somebody's terminal
     if "couldn't find remote ref HEAD" in words:
         return FetchError(
             f"{address} has no commit on its default branch",
