@@ -1,11 +1,12 @@
 """What goes into an image and what the image is called: pure text and hashes, no engine, no disk.
 
-Three recipes (Dockerfiles):
+Four recipes (Dockerfiles):
 
     runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all functions.
     function   FROM the runtime: Debian packages, then requirements, then the source, so that a
                change to the source alone installs nothing again.
     finish     FROM what a user's own Dockerfile made: the last touches that it needn't know.
+    renewed    FROM a function's image whose source isn't at hand: another version of the runtime.
 
 An image's name carries the hash of all that it is made of. Whatever is in the hash rebuilds it
 (a patched base, another runtime, another recipe, the source); nothing else does.
@@ -42,6 +43,13 @@ LABEL_BASE = "funker.base"
 LABEL_PLATFORM = "funker.platform"
 LABEL_SOURCE = "funker.source"
 LABEL_HANDLER = "funker.handler"
+#: The version of the runtime's files, whatever they were installed on. Replicas tell it as theirs.
+LABEL_VERSION = "funker.runtime-version"
+#: Of a renewed image: the ID of the one that it was made from.
+LABEL_RENEWED_FROM = "funker.renewed-from"
+
+#: The variable that tells a replica the version of its runtime.
+VARIABLE_VERSION = "FUNKER_VERSION"
 
 #: Hex digits of a hash in a tag: 48 bits, and labels hold the whole.
 TAG_DIGITS = 12
@@ -65,6 +73,8 @@ _INSTALL_AND_COMPILE = (
     "-name '*.py' -newer /tmp/before -print0 | { xargs -0r {compile} -q || true; } && "
     "rm /tmp/before"
 )
+
+_HAS_PYZMQ = f"""python3 -c 'import sys, zmq; sys.exit(zmq.__version__ != "{PYZMQ}")'"""
 
 _CHECK_PYTHON = (
     "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "
@@ -92,6 +102,7 @@ _ADD_USER = (
 
 _INSTALL_RUNTIME = (
     """site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && """
+    'rm -rf "$site/funker/rpc" "$site/funker_runtime" && '  # of another version, in `renewed`
     f'cp -r /opt/funker/. "$site" && {_COMPILE} "$site/funker" "$site/funker_runtime" '
     "&& rm -r /opt/funker && python3 -I -c 'import funker.rpc, funker_runtime'"
 )
@@ -116,8 +127,14 @@ class Plan:
         return f"{recipe}LABEL {pairs}\n"
 
 
+def runtime_version(files: Mapping[str, bytes]) -> str:
+    """The version of the runtime's files, by path under site-packages: hex digits of a hash."""
+    return _hash(_digests(files))[:TAG_DIGITS]
+
+
 def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -> Plan:
     """The shared layer on a base image. `runtime` maps paths under site-packages to contents."""
+    current = runtime_version(runtime)
     recipe = _lines(
         f"FROM {base_id}",
         "USER root",
@@ -127,18 +144,50 @@ def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -
         f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
         "COPY runtime/ /opt/funker/",
         f"RUN {_INSTALL_RUNTIME}",
+        f"ENV {VARIABLE_VERSION}={current}",
         "WORKDIR /app",
         "STOPSIGNAL SIGTERM",
         "HEALTHCHECK NONE",
         f"ENTRYPOINT {json.dumps(ENTRYPOINT)}",
     )
-    files = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in runtime.items())
-    version = _hash([recipe, platform, files])
+    version = _hash([recipe, platform, _digests(runtime)])
     return Plan(
         tag=f"{RUNTIME_REPOSITORY}:{version[:TAG_DIGITS]}",
         recipe=recipe,
-        labels={LABEL_RUNTIME: version, LABEL_BASE: base_id, LABEL_PLATFORM: platform},
+        labels={
+            LABEL_RUNTIME: version,
+            LABEL_VERSION: current,
+            LABEL_BASE: base_id,
+            LABEL_PLATFORM: platform,
+        },
     )
+
+
+def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
+    """The image of a function with the runtime of `version` in place of the one that it has.
+
+    `image_id` and `user` are of the image that it starts from. Its labels stay where these don't
+    replace them.
+    """
+    recipe = _lines(
+        f"FROM {image_id}",
+        "USER root",
+        f"RUN {_HAS_PYZMQ} || {{ {_install(f'pyzmq=={PYZMQ}')}; }}",
+        "COPY runtime/ /opt/funker/",
+        f"RUN {_INSTALL_RUNTIME}",
+        f"ENV {VARIABLE_VERSION}={version}",
+        f"USER {user or 'root'}",
+    )
+    return Plan(
+        tag=f"{repository(name)}:{renewed_digits(image_id, version)}",
+        recipe=recipe,
+        labels={LABEL_VERSION: version, LABEL_RENEWED_FROM: image_id},
+    )
+
+
+def renewed_digits(image_id: str, version: str) -> str:
+    """The version in a renewed image's name. (Only its labels are known where this is asked.)"""
+    return _hash(["renewed", image_id, version])[:TAG_DIGITS]
 
 
 def plan_function(source: Source, runtime: Plan) -> Plan:
@@ -256,6 +305,10 @@ def _handler_lines(handler: str) -> list[str]:
 
 def _entry(file: SourceFile) -> list[str | bool]:
     return [file.path, file.kind, file.executable, file.digest]
+
+
+def _digests(files: Mapping[str, bytes]) -> list[tuple[str, str]]:
+    return sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())
 
 
 def _hash(parts: Iterable[Any]) -> str:
