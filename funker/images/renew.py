@@ -7,6 +7,7 @@ one did, as long as the engine has it: so layers don't pile up over the years.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from docker import DockerClient
@@ -34,6 +35,7 @@ from funker.images.recipe import (
 )
 
 
+@cache
 def current_version() -> str:
     """The version of the runtime that images are built with here and now."""
     return runtime_version(runtime_files())
