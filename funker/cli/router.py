@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from funker.rpc.client import Transport
 
 #: Seconds for an answer to a question.
-_PATIENCE = 5.0
+_PATIENCE = 3.0
 
 
 def address(told: str | None) -> str:
