@@ -87,7 +87,7 @@ def of(
 
 def told_outdated(replicas: Iterable[Mapping[str, Any]]) -> bool | None:
     """Whether a replica has an outdated runtime; None if none of them says."""
-    from funker.images.renew import current_version
+    from funker.spec.runtime import current_version
 
     replicas = list(replicas)
     if any(replica.get("protocol", PROTOCOL) < PROTOCOL for replica in replicas):
@@ -99,7 +99,8 @@ def told_outdated(replicas: Iterable[Mapping[str, Any]]) -> bool | None:
 def _has_old_image(session: Session, reference: str, seen: dict[str, str | None]) -> bool:
     if not reference:
         return False
-    from funker.images.renew import current_version, image_version
+    from funker.images.renew import image_version
+    from funker.spec.runtime import current_version
 
     if reference not in seen:
         seen[reference] = image_version(reference, docker=session.engine.client)

@@ -7,7 +7,6 @@ with every engine and context that the docker library reaches, and needs no dock
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,13 +18,13 @@ from docker import DockerClient
 from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
-import funker
 from funker.images import recipe as recipes
 from funker.images.buildlog import BuildLog
 from funker.images.context import write_context
 from funker.images.recipe import Plan
 from funker.images.source import Source, SourceFile, check_syntax, read_source
 from funker.rpc.errors import FunkerError
+from funker.spec.runtime import runtime_files
 
 __all__ = [
     "DEFAULT_BASE",
@@ -33,7 +32,6 @@ __all__ = [
     "BuildError",
     "Image",
     "build",
-    "runtime_files",
 ]
 
 DEFAULT_BASE = "python:3.12-slim"
@@ -115,23 +113,6 @@ def build(
         if tag is not None:
             _tag(docker, image, tag)
     return Image(image, tag or plan.tag, source.name, platform, source.handler, built)
-
-
-def runtime_files() -> dict[str, bytes]:
-    """What replicas need of this project, by path under site-packages: nothing of the CLI."""
-    package = Path(funker.__file__).parent
-    spec = importlib.util.find_spec("funker_runtime")
-    if spec is None or spec.origin is None:
-        raise BuildError(
-            "the replica's runtime (funker_runtime) is missing from this installation",
-            hint="Install funker-swarm again; in a clone, run from its own environment.",
-        )
-    replica = Path(spec.origin).parent
-    paths = {"funker/__init__.py": package / "__init__.py"}
-    for root, prefix in ((package / "rpc", "funker/rpc"), (replica, "funker_runtime")):
-        for path in sorted(root.rglob("*.py")):
-            paths[f"{prefix}/{path.relative_to(root).as_posix()}"] = path
-    return {name: path.read_bytes() for name, path in paths.items()}
 
 
 def _base_image(docker: DockerClient, base: str, progress: Progress) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from funker.images.source import DEFAULT_HANDLER, Source, SourceFile
+from funker.spec.runtime import VARIABLE, runtime_version
 
 #: The one library that replicas share. Pinned: two machines build the same runtime.
 PYZMQ = "27.3.0"
@@ -47,9 +48,6 @@ LABEL_HANDLER = "funker.handler"
 LABEL_VERSION = "funker.runtime-version"
 #: Of a renewed image: the ID of the one that it was made from.
 LABEL_RENEWED_FROM = "funker.renewed-from"
-
-#: The variable that tells a replica the version of its runtime.
-VARIABLE_VERSION = "FUNKER_VERSION"
 
 #: Hex digits of a hash in a tag: 48 bits, and labels hold the whole.
 TAG_DIGITS = 12
@@ -127,11 +125,6 @@ class Plan:
         return f"{recipe}LABEL {pairs}\n"
 
 
-def runtime_version(files: Mapping[str, bytes]) -> str:
-    """The version of the runtime's files, by path under site-packages: hex digits of a hash."""
-    return _hash(_digests(files))[:TAG_DIGITS]
-
-
 def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -> Plan:
     """The shared layer on a base image. `runtime` maps paths under site-packages to contents."""
     current = runtime_version(runtime)
@@ -144,13 +137,14 @@ def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -
         f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
         "COPY runtime/ /opt/funker/",
         f"RUN {_INSTALL_RUNTIME}",
-        f"ENV {VARIABLE_VERSION}={current}",
+        f"ENV {VARIABLE}={current}",
         "WORKDIR /app",
         "STOPSIGNAL SIGTERM",
         "HEALTHCHECK NONE",
         f"ENTRYPOINT {json.dumps(ENTRYPOINT)}",
     )
-    version = _hash([recipe, platform, _digests(runtime)])
+    files = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in runtime.items())
+    version = _hash([recipe, platform, files])
     return Plan(
         tag=f"{RUNTIME_REPOSITORY}:{version[:TAG_DIGITS]}",
         recipe=recipe,
@@ -175,7 +169,7 @@ def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
         f"RUN {_HAS_PYZMQ} || {{ {_install(f'pyzmq=={PYZMQ}')}; }}",
         "COPY runtime/ /opt/funker/",
         f"RUN {_INSTALL_RUNTIME}",
-        f"ENV {VARIABLE_VERSION}={version}",
+        f"ENV {VARIABLE}={version}",
         f"USER {user or 'root'}",
     )
     return Plan(
@@ -305,10 +299,6 @@ def _handler_lines(handler: str) -> list[str]:
 
 def _entry(file: SourceFile) -> list[str | bool]:
     return [file.path, file.kind, file.executable, file.digest]
-
-
-def _digests(files: Mapping[str, bytes]) -> list[tuple[str, str]]:
-    return sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())
 
 
 def _hash(parts: Iterable[Any]) -> str:

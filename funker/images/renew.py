@@ -7,7 +7,6 @@ one did, as long as the engine has it: so layers don't pile up over the years.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cache
 from typing import Any
 
 from docker import DockerClient
@@ -21,7 +20,6 @@ from funker.images.builder import (
     find_planned,
     inspect_image,
     run,
-    runtime_files,
 )
 from funker.images.recipe import (
     LABEL_HANDLER,
@@ -31,14 +29,8 @@ from funker.images.recipe import (
     LABEL_VERSION,
     plan_renewed,
     renewed_digits,
-    runtime_version,
 )
-
-
-@cache
-def current_version() -> str:
-    """The version of the runtime that images are built with here and now."""
-    return runtime_version(runtime_files())
+from funker.spec.runtime import runtime_files, runtime_version
 
 
 def image_version(reference: str, *, docker: DockerClient) -> str | None:

@@ -13,8 +13,9 @@ from docker.errors import ImageNotFound
 from docker.models.images import Image
 
 from funker.images import builder, renew
-from funker.images.builder import DEFAULT_BASE, build, runtime_files
+from funker.images.builder import DEFAULT_BASE, build
 from funker.images.recipe import RUNTIME_ALIAS
+from funker.spec.runtime import current_version, runtime_files
 
 pytestmark = pytest.mark.swarm
 
@@ -81,7 +82,7 @@ def test_rebuild_renews_the_runtime_and_changes_nothing_else(
 
     doc, current, colour, uid = funker.ok("call", name, "-o", "json").json
     assert doc != "Of old."
-    assert (current, colour, uid) == (renew.current_version(), "blue", 10001)
+    assert (current, colour, uid) == (current_version(), "blue", 10001)
     assert current != version
     assert not outdated(funker, name)
     after = engine.services.get(name).attrs["Spec"]

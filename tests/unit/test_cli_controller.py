@@ -16,6 +16,7 @@ from funker.cli.failures import UsageError
 from funker.cli.live import Live
 from funker.images import renew
 from funker.rpc.errors import FunctionNotFound, RouterUnavailable
+from funker.spec import runtime
 
 ID = "0123456789abcdef0123456789abcdef"
 OTHER = "0123456789ab00000000000000000000"
@@ -125,7 +126,7 @@ def test_ls_marks_what_needs_attention_and_warns_once(typed, tell):
 
 
 def test_ls_tells_which_functions_have_an_outdated_runtime(typed, tell, monkeypatch):
-    monkeypatch.setattr(renew, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda: "new")
     replica = {"replica": "r", "version": "old", "protocol": 1}
     current = replica | {"version": "new"}
     tell({"add": {"replicas": [current, replica]}, "echo": {"replicas": [current]}})
@@ -201,7 +202,7 @@ def test_the_column_status_has_a_word_for_each_mark(status, outdated, words):
     ],
 )
 def test_replicas_tell_whether_their_runtime_is_outdated(monkeypatch, replicas, outdated):
-    monkeypatch.setattr(renew, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda: "new")
     assert live.told_outdated(replicas) is outdated
 
 
@@ -222,7 +223,7 @@ def test_inspect_has_what_the_router_knows(typed, up):
 
 
 def test_inspect_warns_of_what_is_wrong(typed, tell, monkeypatch):
-    monkeypatch.setattr(renew, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda: "new")
     replica = {"replica": "r", "version": "old", "protocol": 1}
     tell({"add": {"failing": "no module x\nmore", "problem": "short", "replicas": [replica]}})
     code, out, err = typed("inspect", "add")
@@ -492,7 +493,7 @@ def images(memory, monkeypatch):
 
     monkeypatch.setattr(memory, "_status", with_image)
     monkeypatch.setattr(Session, "engine", Engine())
-    monkeypatch.setattr(renew, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda: "new")
     monkeypatch.setattr(renew, "image_version", lambda reference, **_: versions[reference])
     monkeypatch.setattr(renew, "renew", renewed)
     monkeypatch.setattr(cli_images, "push_image", pushed)

@@ -22,6 +22,7 @@ from funker.images.recipe import (
     plan_runtime,
 )
 from funker.images.source import Source, SourceFile, read_source
+from funker.spec.runtime import runtime_version
 from funker.spec.values import check_name
 
 HANDLER = "def handle(x, y):\n    return x + y\n"
@@ -173,13 +174,13 @@ def test_requirements_that_need_other_files_are_installed_after_them(tmp_path: P
 
 def test_the_runtime_s_version_is_that_of_its_files_on_any_base() -> None:
     one, other = runtime("sha256:aa", "linux/amd64"), runtime("sha256:bb", "linux/arm64")
-    version = recipe.runtime_version({"funker/__init__.py": b""})
+    version = runtime_version({"funker/__init__.py": b""})
 
     assert one.labels["funker.runtime-version"] == version
     assert one.labels["funker.runtime-version"] == other.labels["funker.runtime-version"]
     assert f"ENV FUNKER_VERSION={version}\n" in one.recipe
-    assert recipe.runtime_version({"funker/__init__.py": b"#"}) != version
-    assert recipe.runtime_version({"funker/rpc/__init__.py": b""}) != version
+    assert runtime_version({"funker/__init__.py": b"#"}) != version
+    assert runtime_version({"funker/rpc/__init__.py": b""}) != version
 
 
 def test_a_renewed_image_changes_the_runtime_and_gives_the_user_back() -> None:

@@ -10,6 +10,7 @@ from docker.errors import APIError, ImageNotFound
 from funker.images import renew
 from funker.images.builder import BaseImageError, BuildError
 from funker.images.recipe import renewed_digits
+from funker.spec.runtime import current_version
 
 OLD = {"funker.runtime": "hash", "funker.runtime-version": "old", "funker.platform": "linux/amd64"}
 
@@ -57,13 +58,13 @@ def test_an_older_runtime_is_renewed_from_the_function_s_own_image() -> None:
     engine = Engine(add=image(OLD))
     made = renewed(engine, "sha256:add")
     assert (made.id, made.name, made.platform) == ("sha256:new", "add", "linux/amd64")
-    assert made.tag == f"funker/add:{renewed_digits('sha256:add', renew.current_version())}"
+    assert made.tag == f"funker/add:{renewed_digits('sha256:add', current_version())}"
     assert started_from(engine) == "sha256:add"
     assert b"funker/rpc/messages.py" in engine.built[0]["context"]
 
 
 def test_an_image_with_the_current_runtime_is_left_alone() -> None:
-    current = OLD | {"funker.runtime-version": renew.current_version()}
+    current = OLD | {"funker.runtime-version": current_version()}
     engine = Engine(add=image(current))
     assert renewed(engine, "sha256:add") is None
     assert engine.built == []
