@@ -37,7 +37,7 @@ def calls(
     command: typer.Context,
     name: options.MaybeFunction = None,
     last: Annotated[
-        int, typer.Option("-n", "--last", metavar="N", min=1, help="The last N calls, else 20.")
+        int, typer.Option("-n", "--last", metavar="N", min=1, help="The last N calls.")
     ] = 20,
     way: options.Router = None,
     output: options.Output = None,
