@@ -20,6 +20,7 @@ class Engine:
 
     def __init__(self, **images: dict[str, Any]) -> None:
         self.known = {f"sha256:{name}": image for name, image in images.items()}
+        self.registry: dict[str, dict[str, Any]] = {}
         self.pulled: list[str] = []
         self.built: list[dict[str, Any]] = []
         self.images = self.api = self
@@ -33,7 +34,9 @@ class Engine:
 
     def pull(self, reference: str) -> None:
         self.pulled.append(reference)
-        raise APIError("refused", explanation="pull access denied")
+        if reference not in self.registry:
+            raise APIError("refused", explanation="pull access denied")
+        self.known["sha256:pulled"] = self.registry[reference]
 
     def build(self, **options: Any) -> list[dict[str, Any]]:
         self.built.append(options | {"context": options["fileobj"].read()})
@@ -97,6 +100,14 @@ def test_an_image_without_a_runtime_can_t_be_renewed() -> None:
     with pytest.raises(BuildError, match="holds no runtime") as caught:
         renewed(Engine(add=image({"other": "1"})), "sha256:add")
     assert "funker deploy PATH add" in caught.value.hint
+
+
+def test_an_image_that_only_its_registry_has_is_pulled_first() -> None:
+    engine, reference = Engine(), "reg/add@sha256:aa"
+    engine.registry[reference] = image(OLD, RepoDigests=[reference])
+    assert renewed(engine, reference).id == "sha256:new"
+    assert engine.pulled == [reference]
+    assert started_from(engine) == "sha256:pulled"
 
 
 @pytest.mark.parametrize(
