@@ -74,7 +74,10 @@ def _renew(
 ) -> None:
     name = function.name
     if not function.reference:
-        terminal.note(f"{name} runs no image: there is nothing to renew")
+        terminal.note(
+            f"{name} runs no image: the controller gives it the runtime that it was started with "
+            "(`funker down`, `funker up`)"
+        )
         return
     from funker.images.renew import renew
 
