@@ -91,10 +91,10 @@ def deployable(session: Session, reference: str, function: str, *, registry: str
     local = _local(session, reference)
     if local is None:
         digest = _digest_in_registry(session, reference)
-        return Chosen(f"{_repository(reference)}@{digest}", reference, "")
+        return Chosen(f"{repository_of(reference)}@{digest}", reference, "")
     image = _image(local, function)
     for pulled in local.digests:
-        if pulled.startswith(f"{_repository(reference)}@") and not registry:
+        if pulled.startswith(f"{repository_of(reference)}@") and not registry:
             return Chosen(pulled, reference, image.platform)  # what other nodes can pull, too
     return _pushed(session, image, registry)
 
@@ -115,7 +115,7 @@ def _local(session: Session, reference: str) -> _Local | None:
     """
     with session.engine.errors():
         images = session.engine.api.images()
-    tagged = _repository(reference) != reference
+    tagged = repository_of(reference) != reference
     exact = reference if tagged else f"{reference}:latest"
     wanted = {reference, f"funker/{reference}"}
     digits = reference.removeprefix("sha256:")
@@ -124,7 +124,7 @@ def _local(session: Session, reference: str) -> _Local | None:
         for image in images
         for name in image["RepoTags"] or [""]
         if name in wanted
-        or _repository(name) in wanted
+        or repository_of(name) in wanted
         or (len(digits) >= _ID_DIGITS and image["Id"].startswith(f"sha256:{digits}"))
     ]
     if not found:
@@ -144,7 +144,7 @@ def _image(local: _Local, function: str = "") -> Image:
     return Image(
         id=local.id,
         tag=local.tag,
-        name=function or _repository(local.tag).rpartition("/")[2],
+        name=function or repository_of(local.tag).rpartition("/")[2],
         platform=local.labels.get("funker.platform", ""),
         handler=local.labels.get("funker.handler", ""),
         built=False,
@@ -170,7 +170,7 @@ def _pushed(session: Session, image: Image, registry: str | None) -> Chosen:
     return Chosen(reference, image.tag, image.platform)
 
 
-def _repository(reference: str) -> str:
+def repository_of(reference: str) -> str:
     """The name without its tag. A colon before a slash belongs to a registry's port."""
     head, colon, tag = reference.rpartition(":")
     return head if colon and "/" not in tag else reference
