@@ -19,9 +19,11 @@ from benchmarks.report import Report, at_most, main, percentile
 from benchmarks.rig import Rig
 from benchmarks.rig.controller import Router
 
-#: Seconds between calls, and replicas of each kind. The engine takes about a second to replace one
-#: while it also replaces those of the turn before.
-GAP_S, POOL = 0.5, 4
+#: Seconds between calls: the engine has replaced the replica of the call before by then, and the
+#: caller isn't silent for so long (1 s) that the router wants to hear from it first.
+GAP_S = 0.8
+#: Replicas of each kind. One is used up at a time; another may take a second to come back.
+POOL = 4
 #: Turns of each caller, and its calls in each.
 TURNS, CALLS = 15, 11
 #: The targets: in floors, and what CURVE may add.
