@@ -55,6 +55,9 @@ Handler = Annotated[
     str | None,
     typer.Option(metavar="MODULE:CALLABLE", help="The callable to serve, else handler:handle."),
 ]
+Update = Annotated[
+    bool, typer.Option("-u", "--update", help="Fetch a repository's newest, if SRC is one.")
+]
 Output = Annotated[
     Format | None,
     typer.Option(

@@ -415,7 +415,7 @@ def test_the_version_is_one_line(typed):
             "funker call: missing argument 'NAME'",
             "Usage: funker call [OPTIONS] NAME [X=VALUE]...",
         ),
-        (["deploy"], "what to deploy is missing", "Usage: funker deploy PATH [NAME]"),
+        (["deploy"], "what to deploy is missing", "Usage: funker deploy SRC [NAME]"),
         (
             ["deploy", "ghcr.io/me/add:1"],
             "no such directory: ghcr.io/me/add:1",
