@@ -27,7 +27,7 @@ from funker.images.recipe import Plan
 from funker.images.source import Source, SourceFile, check_syntax, read_source
 from funker.rpc.errors import FunkerError
 
-__all__ = ["DEFAULT_BASE", "BaseImageError", "BuildError", "Image", "build"]
+__all__ = ["DEFAULT_BASE", "BaseImageError", "BuildError", "Image", "build", "build_planned"]
 
 DEFAULT_BASE = "python:3.12-slim"
 
@@ -108,6 +108,39 @@ def build(
         if tag is not None:
             _tag(docker, image, tag)
     return Image(image, tag or plan.tag, source.name, platform, source.handler, built)
+
+
+def build_planned(
+    plan: Callable[[str, str], Plan],
+    files: Mapping[str, bytes],
+    *,
+    name: str,
+    docker: DockerClient,
+    progress: Progress,
+    base: str | None = None,
+) -> Image:
+    """An image of this project's own, built unless the engine has it.
+
+    `plan` makes its plan of the base image's ID and platform; the recipe gets the ID as the
+    argument BASE. Raises `BaseImageError`, and `BuildError` for a step that failed.
+    """
+    with _engine_errors(f"can't build {name}"):
+        found = _base_image(docker, base or DEFAULT_BASE, progress)
+        platform = _platform(found)
+        planned = plan(str(found["Id"]), platform)
+        image = _find(docker, planned)
+        built = image is None
+        if image is None:
+            progress(f"building {planned.tag}")
+            image = _run(
+                docker,
+                progress,
+                recipe=planned.labelled(planned.recipe),
+                extra=files,
+                tag=planned.tag,
+                buildargs={"BASE": str(found["Id"])},
+            )
+    return Image(image, planned.tag, name, platform, "", built)
 
 
 def runtime_files() -> dict[str, bytes]:

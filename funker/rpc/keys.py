@@ -69,6 +69,29 @@ def client_keys(environ: Mapping[str, str]) -> Keys | None:
     return Keys(*(fields[name].encode() for name in names))
 
 
+def make_keys() -> tuple[str, str]:
+    """New keys: the contents of the secrets `funker-router-key` and `funker-client-key`."""
+    import zmq
+
+    router_public, router_secret = (key.decode() for key in zmq.curve_keypair())
+    client_public, client_secret = (key.decode() for key in zmq.curve_keypair())
+    router = {
+        "ROUTER_PUBLIC": router_public,
+        "ROUTER_SECRET": router_secret,
+        "CLIENT_PUBLIC": client_public,
+    }
+    client = {
+        "ROUTER_PUBLIC": router_public,
+        "CLIENT_PUBLIC": client_public,
+        "CLIENT_SECRET": client_secret,
+    }
+    return _key_file(router), _key_file(client)
+
+
+def _key_file(fields: Mapping[str, str]) -> str:
+    return "".join(f"{name}={value}\n" for name, value in fields.items())
+
+
 def _path(environ: Mapping[str, str]) -> str:
     return environ.get("FUNKER_KEY_FILE") or CLIENT_FILE
 
