@@ -143,12 +143,17 @@ _CONTAINER_KEYS = (
 )
 
 
+#: Docker's command says this of every container, and the swarm restarts what lacks it.
+_PRIVILEGES = {"CredentialSpec": None, "NoNewPrivileges": False, "SELinuxContext": None}
+
+
 def _container(service: File, stack: str, secrets: Mapping[str, str]) -> dict[str, Any]:
     container = {
         "Image": service["image"],
         "Labels": {**(service.get("labels") or {}), STACK_LABEL: stack},
         "Command": list(service["entrypoint"]),
         "User": service["user"],
+        "Privileges": _PRIVILEGES,
         "Init": service["init"],
         "ReadOnly": service["read_only"],
         "CapabilityDrop": list(service["cap_drop"]),
