@@ -9,18 +9,24 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from docker import DockerClient
 
 import funker
 from funker import packaged
+from funker.images.builder import (
+    DEFAULT_BASE,
+    Image,
+    Progress,
+    base_image,
+    engine_errors,
+    find_planned,
+    platform_of,
+    run,
+)
 from funker.images.recipe import LABEL_BASE, LABEL_PLATFORM, TAG_DIGITS, Plan
-
-if TYPE_CHECKING:
-    from docker import DockerClient
-
-    from funker.images.builder import Image
 
 NAME = "funker-controller"
 #: The label with the hash.
@@ -30,19 +36,23 @@ LABEL = "funker.controller"
 _TOP = ("constraints.txt", "compose.yaml", "compose.publish.yaml")
 
 
-def build(
-    *, docker: DockerClient, progress: Callable[[str], None], base: str | None = None
-) -> Image:
+def build(*, docker: DockerClient, progress: Progress, base: str | None = None) -> Image:
     """The image, built unless the engine has it. Raises `BaseImageError` or `BuildError`."""
-    from funker.images.builder import build_planned
-
     files = context()
-    recipe = packaged.text("Dockerfile")
-
-    def planned(base_id: str, platform: str) -> Plan:
-        return plan(recipe, files, base_id=base_id, platform=platform)
-
-    return build_planned(planned, files, name=NAME, docker=docker, progress=progress, base=base)
+    with engine_errors(f"can't build {NAME}"):
+        found = base_image(docker, base or DEFAULT_BASE, progress)
+        base_id, platform = str(found["Id"]), platform_of(found)
+        planned = plan(packaged.text("Dockerfile"), files, base_id=base_id, platform=platform)
+        image = find_planned(docker, planned)
+        built = image is None
+        if image is None:
+            progress(f"building {planned.tag}")
+            recipe = planned.labelled(planned.recipe)
+            argument = {"BASE": base_id}
+            image = run(
+                docker, progress, recipe=recipe, extra=files, tag=planned.tag, buildargs=argument
+            )
+    return Image(image, planned.tag, NAME, platform, "", built)
 
 
 def plan(recipe: str, files: Mapping[str, bytes], *, base_id: str, platform: str) -> Plan:
