@@ -16,7 +16,7 @@ from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.overlay import NETWORK
 
 #: On the containers of the control plane's anchor, whatever its stack is called.
-ANCHOR_LABEL = "funker.anchor=true"
+ANCHOR_LABEL = "funker.control=anchor"
 
 _COMMAND = ["python3", "-m", "funker.rpc.relay"]
 #: The engine's answers for a container that is gone, or no longer runs.
