@@ -15,6 +15,7 @@ from typing import Any
 
 from funker.backends.base import (
     BackendError,
+    ControlPlane,
     DeployFailed,
     Deployment,
     FunctionStatus,
@@ -27,7 +28,7 @@ from funker.backends.base import (
     Transport,
     silent,
 )
-from funker.backends.swarm import overlay, report, rollout, servicelog, surroundings
+from funker.backends.swarm import overlay, plane, report, rollout, servicelog, surroundings
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.relay import open_relay
 from funker.backends.swarm.report import STACK_LABEL, Service
@@ -63,11 +64,7 @@ class Swarm:
             before = self._store.named(spec.name)
             _check_owner(spec.name, before)
             found, outcome, restarted = self._put(spec, info, before, progress)
-            after = self._store.existing(spec.name)
-            try:
-                warnings = self._wait(after, spec, progress)
-            except (DeployFailed, NoNodeFits, ImageMissing) as error:
-                raise self._undone(error, before, after, outcome) from error.__cause__
+            warnings = self._settle(spec.name, spec.replicas, before, outcome, progress)
         return Deployment(
             name=spec.name,
             outcome=outcome,
@@ -113,6 +110,29 @@ class Swarm:
             tail=tail,
             since=since,
             timestamps=timestamps,
+        )
+
+    def set_image(
+        self, name: str, image: str, image_name: str, *, progress: Progress = silent
+    ) -> Deployment:
+        """Writes the service with the image alone changed; waits and undoes as `deploy`."""
+        self._engine.require_manager()
+        with self._engine.errors():
+            before = self._store.function(name)
+            name = before["Spec"]["Name"]
+            _check_owner(name, before)
+            wanted = report.with_image(before["Spec"], image, image_name)
+            replicas = wanted["Mode"].get("Replicated", {}).get("Replicas", 1)
+            outcome, restarted = self._write(wanted, before, progress)
+            warnings = self._settle(name, replicas, before, outcome, progress)
+        return Deployment(
+            name=name,
+            outcome=outcome,
+            image=image_name,
+            replicas=replicas,
+            network=overlay.NETWORK,
+            restarted=restarted,
+            warnings=tuple(warnings),
         )
 
     def remove(self, name: str, *, progress: Progress = silent) -> None:
@@ -193,16 +213,42 @@ class Swarm:
         self._store.update(before["ID"], wanted)
         return "updated", restarted
 
+    def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
+        """Brings up the stack `funker`; most of `base.py` may be raised."""
+        self._engine.require_manager()
+        image = options.image or (options.build() if options.build is not None else "")
+        return plane.up(self._engine, image, options, progress)
+
+    def down(self, *, progress: Progress = silent) -> list[str]:
+        """Removes the stack `funker`."""
+        return plane.down(self._engine, progress)
+
     # -- waiting -----------------------------------------------------------------------------
 
-    def _wait(self, service: Service, spec: FunctionSpec, progress: Progress) -> list[str]:
+    def _settle(
+        self,
+        name: str,
+        replicas: int,
+        before: Service | None,
+        outcome: Outcome,
+        progress: Progress,
+    ) -> list[str]:
+        """Waits for what was written, or undoes it; returns warnings."""
+        after = self._store.existing(name)
+        try:
+            return self._wait(after, replicas, progress)
+        except (DeployFailed, NoNodeFits, ImageMissing) as error:
+            raise self._undone(error, before, after, outcome) from error.__cause__
+
+    def _wait(self, service: Service, replicas: int, progress: Progress) -> list[str]:
         """Waits for the replicas and their handler; returns warnings."""
-        if spec.replicas == 0:
-            return [f"{spec.name} has no replicas: nobody answers its calls"]
+        name = service["Spec"]["Name"]
+        if replicas == 0:
+            return [f"{name} has no replicas: nobody answers its calls"]
         watched = rollout.Rollout(
-            name=spec.name,
+            name=name,
             template=service["Spec"]["TaskTemplate"],
-            wanted=spec.replicas,
+            wanted=replicas,
             started=time.monotonic(),
         )
 
@@ -212,9 +258,9 @@ class Swarm:
 
         rollout.wait_for_tasks(watched, fetch, progress=progress)
         try:
-            with self.transport(spec.name) as relay:
+            with self.transport(name) as relay:
                 rollout.wait_for_handler(
-                    watched, lambda: relay.ping(spec.name), fetch, progress=progress
+                    watched, lambda: relay.ping(name), fetch, progress=progress
                 )
         except DeployFailed:
             raise
