@@ -220,13 +220,19 @@ class Swarm:
 
     def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
         """Brings up the stack `funker`; most of `base.py` may be raised."""
-        self._engine.require_manager()
-        image = options.image or (options.build() if options.build is not None else "")
-        return plane.up(self._engine, image, options, progress)
+        return plane.up(self._engine, options, progress)
 
     def down(self, *, progress: Progress = silent) -> list[str]:
         """Removes the stack `funker`."""
         return plane.down(self._engine, progress)
+
+    def keys(self, *, progress: Progress = silent) -> list[str]:
+        """Makes the secrets `funker-router-key` and `funker-client-key` unless they are there."""
+        return plane.keys(self._engine, progress)
+
+    def client_key(self) -> str:
+        """The key file of callers. Raises `NoController`."""
+        return plane.client_key(self._engine)
 
     # -- writing -----------------------------------------------------------------------------
 
