@@ -58,6 +58,8 @@ class FunctionStatus:
     updated: float
     #: The stack that owns it, or nothing.
     stack: str = ""
+    #: What its replicas run: the image's digest or ID. Empty: no image.
+    reference: str = ""
     warnings: tuple[str, ...] = ()
 
     def age(self, now: float | None = None) -> float:
@@ -83,12 +85,10 @@ class LogLine:
 class ControlPlane:
     """How the controller shall be brought up; what isn't said has a default or stays as it is."""
 
-    #: The image of router and reconciler. Empty: one that is built for it.
+    #: The image of router and reconciler, if a certain one is wanted.
     image: str = ""
-    #: Where to push that image, so that every node can run it. Empty: nowhere.
-    registry: str = ""
-    #: What the image is built on. Empty: the default.
-    base: str = ""
+    #: Makes the image otherwise, where the backend needs one: its ID, or its name by digest.
+    build: Callable[[], str] | None = None
     #: Addresses of the network `funker`, if it has to be made.
     subnet: str = ""
     #: A port of the router's node on which callers from outside reach it. 0: none.
@@ -201,6 +201,15 @@ class Backend(Protocol):
         Raises `FunctionNotFound`, `AmbiguousFunction` or `BackendError`.
         """
 
+    def set_image(
+        self, name: str, image: str, image_name: str, *, progress: Progress = silent
+    ) -> Deployment:
+        """Gives the function another image (a digest or ID) and changes nothing else of it.
+
+        As `deploy`: returns when its replicas are up, and undoes what fails. Raises also
+        `FunctionNotFound`, `AmbiguousFunction`, and `NameTaken` for a function of a stack.
+        """
+
     def remove(self, name: str, *, progress: Progress = silent) -> None:
         """Removes the function; returns when its replicas are gone, their grace respected."""
 
@@ -221,6 +230,18 @@ class Backend(Protocol):
 
     def down(self, *, progress: Progress = silent) -> list[str]:
         """Takes the controller down, the functions stay. What was changed, a line for each."""
+
+    def keys(self, *, progress: Progress = silent) -> list[str]:
+        """Makes the controller's keys unless they are there. What was changed, a line for each.
+
+        `up` does so too. Raises `BackendError`.
+        """
+
+    def client_key(self) -> str:
+        """The key file of the controller's callers (`funker.rpc.keys`), for callers elsewhere.
+
+        With the router's address if it can be reached from there. Raises `NoController`.
+        """
 
 
 class BackendError(FunkerError):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import zmq
 from zmq.utils import z85
 
-from funker.rpc.errors import FunkerError
-from funker.rpc.keys import KEY_LENGTH
+from funker.rpc.errors import FunkerError, Unauthorized
+from funker.rpc.keys import read
 
 #: Where swarm puts the router's own secret.
 KEY_FILE = "/run/secrets/funker-router-key"
@@ -40,7 +40,7 @@ class Doorman:
 
     def answer(self) -> None:
         """Answer all that have asked."""
-        while self.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while self.socket.poll(0):
             self._answer_one()
 
     def _answer_one(self) -> None:
@@ -55,17 +55,14 @@ class Doorman:
 
 def router_keys(path: str) -> RouterKeys:
     """The keys in the router's secret. Raises `FunkerError`."""
+    names = ("ROUTER_PUBLIC", "ROUTER_SECRET", "CLIENT_PUBLIC")
     try:
-        with open(path, encoding="ascii") as file:
-            fields = dict(line.strip().split("=", 1) for line in file if "=" in line)
-        names = ("ROUTER_PUBLIC", "ROUTER_SECRET", "CLIENT_PUBLIC")
-        public, secret, client = (fields[name].encode() for name in names)
-        if any(len(key) != KEY_LENGTH for key in (public, secret, client)):
-            raise ValueError(f"{', '.join(names)} have {KEY_LENGTH} characters each")
-    except (OSError, KeyError, ValueError) as error:
+        fields = read(path, *names)
+    except Unauthorized as error:
         raise FunkerError(
             f"no router key in {path}: {error}",
             hint="`funker up` makes it. For tests alone: FUNKER_INSECURE=1.",
         ) from None
+    public, secret, client = (fields[name].encode() for name in names)
     allowed = {PUBLIC_DOMAIN: frozenset([client]), CONTROL_DOMAIN: frozenset([public])}
     return RouterKeys(public, secret, allowed)
