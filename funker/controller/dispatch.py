@@ -23,6 +23,7 @@ from funker.controller.tables import (
     Catalogue,
     Event,
     Limits,
+    Passing,
     Printed,
     Received,
     Send,
@@ -72,13 +73,22 @@ class Dispatch:
             limits=limits,
             now=now,
         )
+        self._passing = {
+            b"ACCEPT": self._calls.on_accept,
+            b"RESULT": self._calls.on_result,
+            b"ACK": self._calls.on_ack,
+        }
         self._sweep_at = now + SWEEP_S
         self._stamp = 0
 
     def on(self, event: Event, now: float) -> list[Action]:
         """The actions that follow, in order."""
         match event:
+            case Passing(peer, kind, id, frames):
+                self._note_heard(peer, now)
+                self._passing[kind](peer, id, frames, now)
             case Received(peer, message, frames):
+                self._note_heard(peer, now)
                 self._on_received(peer, message, frames, now)
             case Unreachable(peer, id):
                 self._on_unreachable(peer, id, now)
@@ -134,20 +144,24 @@ class Dispatch:
 
     # Messages
 
-    def _on_received(
-        self, peer: bytes, message: Message, frames: Sequence[bytes], now: float
-    ) -> None:
+    def _note_heard(self, peer: bytes, now: float) -> None:
         if (replica := self._replicas.get(peer)) is not None:
             replica.heard_at, replica.gone_at = now, None
         elif (caller := self._callers.get(peer)) is not None:
             note_heard(caller, now)
+
+    def _on_received(
+        self, peer: bytes, message: Message, frames: Sequence[bytes], now: float
+    ) -> None:
         match message:
             case Call():
                 self._calls.on_call(peer, message, frames, now)
-            case Accept():
-                self._calls.on_accept(peer, message, frames, now)
-            case Result() | Error():
-                self._calls.on_outcome(peer, message, frames, now)
+            case Accept(id=id):
+                self._calls.on_accept(peer, id, frames, now)
+            case Result(id=id):
+                self._calls.on_result(peer, id, frames, now)
+            case Error(id=str(id)):
+                self._calls.on_outcome(peer, id, message, frames, now)
             case Ack(id=id):
                 self._calls.on_ack(peer, id, frames, now)
             case Ping():

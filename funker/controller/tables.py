@@ -43,6 +43,15 @@ class Received(NamedTuple):
     frames: Sequence[bytes]
 
 
+class Passing(NamedTuple):
+    """An ACCEPT, a RESULT or an ACK, of which only the kind and the call's id matter."""
+
+    peer: bytes
+    kind: bytes
+    id: str
+    frames: Sequence[bytes]
+
+
 class Unreachable(NamedTuple):
     """A send found no connection. `call` is the id if it was a call that was being handed out."""
 
@@ -64,7 +73,7 @@ class Tick(NamedTuple):
     """Time has passed."""
 
 
-Event = Received | Unreachable | Catalogue | Tick
+Event = Received | Passing | Unreachable | Catalogue | Tick
 
 # Actions
 
