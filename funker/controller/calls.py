@@ -23,7 +23,7 @@ from funker.controller.ledger import Ledger
 from funker.controller.liveness import RETURN_S
 from funker.controller.replicas import Replicas
 from funker.controller.tables import GRACE_S, Limits, OpenCall, Phase, Replica, Send
-from funker.controller.waiting import Waiting, forwarded
+from funker.controller.waiting import Waiting, left_ms
 from funker.rpc.messages import Ack, Call, Cancel, Error
 
 #: Seconds that a resent call waits for a replica to tell that it holds it before it is judged.
@@ -161,8 +161,17 @@ class Calls:
     def _ask(self, call: OpenCall, now: float) -> None:
         """What became of it? Without the body: the answer of who doesn't hold it is BUSY."""
         assert call.replica is not None
-        question = forwarded(call, self._replicas.row(call.replica), now)
-        self._ledger.actions.append(Send(call.replica, question.replace(resend=True, body=None)))
+        replica = self._replicas.row(call.replica)
+        question = call.call.replace(
+            function=replica.function,
+            session=replica.ready.session,
+            deadline_ms=left_ms(call, now),
+            attempt=call.attempt,
+            resend=True,
+            accepted_by="",
+            body=None,
+        )
+        self._ledger.actions.append(Send(call.replica, question))
 
     # From replicas
 

@@ -51,6 +51,8 @@ from funker.rpc.messages import (
 
 #: The versions of the protocol that are served.
 SPOKEN = (PROTOCOL, PROTOCOL - 1)
+#: Characters of a function's name: every call of it repeats it in its header.
+MAX_NAME = 1024
 
 
 class Dispatch:
@@ -206,12 +208,10 @@ class Dispatch:
         if caller is not None and not caller.calls:
             self._callers.forget(caller)  # it has asked before it was ready
         replica = self._replicas.join(peer, ready, now)
-        if ready.protocol in SPOKEN:
+        if (problem := _problem(ready)) is None:
             self._replicas.serve(replica)
         else:
-            spoken = ", ".join(map(str, SPOKEN))
-            message = f"protocol {ready.protocol} isn't spoken here ({spoken})"
-            self._say(peer, Error(code="protocol_error", message=message))
+            self._say(peer, Error(code="protocol_error", message=problem))
             self._replicas.refuse(replica)
         for id in ready.held:
             self._calls.held(id, replica, now)
@@ -299,3 +299,13 @@ class Dispatch:
         for call in list(replica.calls.values()):
             if call.replica == peer and call.id not in kept:
                 self._calls.lost(call, now)
+
+
+def _problem(ready: Ready) -> str | None:
+    """Why this replica can't be given calls."""
+    if ready.protocol not in SPOKEN:
+        spoken = ", ".join(map(str, SPOKEN))
+        return f"protocol {ready.protocol} isn't spoken here ({spoken})"
+    if len(ready.function) > MAX_NAME:
+        return f"a function's name has at most {MAX_NAME} characters"
+    return None

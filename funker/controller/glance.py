@@ -16,7 +16,8 @@ from funker.rpc.messages import decode
 _ID = rb'\{"id":"([0-9a-f]{32})"'
 #: Printable ASCII without quotes and escapes; not too long for a header.
 _TEXT = rb'"[ !#-\[\]-~]{0,1000}"'
-_TIMES = rb'\{(?:"[a-z_]{1,20}":\d{1,15},?){1,20}(?<!,)\}'
+_TIME = rb'"[a-z_]{1,20}":(?:0|[1-9][0-9]{0,14})'
+_TIMES = rb"\{" + _TIME + rb"(?:," + _TIME + rb"){0,20}\}"
 _CONTENT_TYPE, _REPLICA = (
     rb'(?:,"content_type":' + _TEXT + rb")?",
     rb'(?:,"replica":' + _TEXT + rb")?",
