@@ -129,14 +129,15 @@ class Router:
         events = [event]
         for happened in events:
             for action in self._dispatch.on(happened, now):
-                match action:
-                    case Send(peer, what, call):
-                        if not self._deliver(peer, what):
-                            events.append(Unreachable(peer, call))
-                    case Finish(record):
-                        self._log.add(record, at=time.time())
-                    case Printed(id, text):
-                        self._log.printed(id, text)
+                # By type and in the order of their numbers: this is as hot as it gets here.
+                if type(action) is Send:
+                    peer, what, call = action
+                    if not self._deliver(peer, what):
+                        events.append(Unreachable(peer, call))
+                elif type(action) is Finish:
+                    self._log.add(action.record, at=time.time())
+                elif type(action) is Printed:
+                    self._log.printed(action.id, action.text)
 
     def _deliver(self, peer: bytes, what: Message | Sequence[bytes]) -> bool:
         try:
