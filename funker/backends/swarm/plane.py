@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker.errors
@@ -51,7 +52,7 @@ def up(engine: Engine, options: ControlPlane, progress: Progress) -> list[str]:
     """Makes the stack what it should be; returns when the router answers and knows the swarm.
 
     What was changed, a line for each. Raises `ImageMissing`, `SubnetClash`, `NetworkUnusable`,
-    `NameTaken`, `MissingResource`, `NoNodeFits`, or `DeployFailed` with what a part has written.
+    `NameTaken`, `MissingResource`, `NoNodeFits`, or `ControllerFailed` with what a part said.
     """
     info = engine.require_manager()
     before = parts.services(engine)
@@ -73,13 +74,14 @@ def down(engine: Engine, progress: Progress) -> list[str]:
     """
     engine.require_manager()
     store = Store(engine)
-    lines = []
     found = parts.services(engine)
-    for service in found:
-        name = service["Spec"]["Name"]
-        progress(f"removing the service {name}")
-        store.remove(service, progress=progress)
-        lines.append(f"removed the service {name}")
+    names = [service["Spec"]["Name"] for service in found]
+    if names:
+        progress(f"removing the services {', '.join(names)}")
+    # At once: the swarm gives each container 2 s in which nobody may look for it any more.
+    with ThreadPoolExecutor(max_workers=len(parts.PARTS)) as pool:
+        list(pool.map(lambda service: store.remove(service, progress=progress), found))
+    lines = [f"removed the service {name}" for name in names]
     with engine.errors():
         lines += _remove_network(engine, progress)
         if not keyring.identities(engine):

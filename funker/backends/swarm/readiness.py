@@ -9,7 +9,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from funker.backends.base import BackendError, DeployFailed, ImageMissing, NoController, Progress
+from funker.backends.base import (
+    BackendError,
+    ControllerFailed,
+    DeployFailed,
+    ImageMissing,
+    Progress,
+)
 from funker.backends.swarm import parts, rollout, servicelog
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
@@ -36,7 +42,7 @@ def wait(engine: Engine, restarting: Collection[str], progress: Progress) -> Non
     """Until all parts run, the router answers, and the reconciler has told it what there is.
 
     `restarting` has the names of services that were changed so that the swarm starts them anew.
-    Raises `ImageMissing`, `NoNodeFits`, or `DeployFailed` with what a part has written.
+    Raises `ImageMissing`, `NoNodeFits`, or `ControllerFailed` with what a part has written.
     """
     watched = {
         parts.part(service): _started(engine, service, progress)
@@ -101,10 +107,10 @@ def _tasks(engine: Engine, service: Service) -> list[rollout.Task]:
     return tasks
 
 
-def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> DeployFailed:
+def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> ControllerFailed:
     name = service["Spec"]["Name"]
     lines = servicelog.read(engine, service, follow=False, tail=_TAIL, since=None, timestamps=False)
-    return DeployFailed(
+    return ControllerFailed(
         f"{name} {problem}{': ' + details if details else ''}",
         hint=f"See `docker service ps --no-trunc {name}`. {_GOES_ON}",
         output_tail="\n".join(line.text for line in lines),
@@ -130,6 +136,6 @@ def _ask(engine: Engine) -> Mapping[str, Any] | None:
     """The router's status, asked from the anchor; None if there is no answer."""
     try:
         answer = parts.run_in_anchor(engine, "python3", "-c", _QUERY)
-    except (NoController, BackendError):
+    except BackendError:  # no anchor, or it is just being replaced
         return None
     return dict(json.loads(answer)) if answer else None
