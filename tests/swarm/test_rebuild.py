@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from docker import DockerClient
 from docker.errors import ImageNotFound
 from docker.models.images import Image
 
+from funker.backends.base import DeployFailed
+from funker.backends.swarm.backend import Swarm
+from funker.backends.swarm.engine import connect
 from funker.images import builder, renew
 from funker.images.builder import DEFAULT_BASE, build
 from funker.images.recipe import RUNTIME_ALIAS
@@ -88,6 +92,19 @@ def test_rebuild_renews_the_runtime_and_changes_nothing_else(
     after = engine.services.get(name).attrs["Spec"]
     assert without_image(after) == without_image(before)
     assert f"{name} has the current runtime" in funker.ok("rebuild", name).stderr
+
+
+def test_an_image_that_does_not_serve_leaves_the_function_as_it_was(
+    funker: Any, engine: DockerClient, name: str, write_function: Any
+) -> None:
+    funker.ok("deploy", write_function("def handle():\n    return 1\n", name=name))
+    before = engine.services.get(name).attrs["Spec"]
+    base = str(engine.images.get(BASE).id)
+    with closing(connect(None)) as connected, pytest.raises(DeployFailed) as caught:
+        Swarm(connected).set_image(name, base, "base")
+    assert f"The version of {name} that was deployed before is back." in caught.value.hint
+    assert engine.services.get(name).attrs["Spec"] == before
+    assert funker.ok("call", name).stdout == "1\n"
 
 
 def test_layers_do_not_pile_up(
