@@ -28,6 +28,7 @@ from funker.controller.tables import (
     Tick,
     Unreachable,
 )
+from funker.controller.waiting import ROUTED_S
 from funker.rpc.messages import (
     PROTOCOL,
     Accept,
@@ -1213,6 +1214,17 @@ def test_other_protocols_are_refused_and_shown(protocol: int) -> None:
     assert handed(desk.lives(1, ANN, pings=[ONE])) == []
 
 
+def test_a_replica_of_another_protocol_gets_no_call_even_after_it_has_answered_one() -> None:
+    desk = recovering()
+    assert asked(desk.joins(protocol=PROTOCOL + 1, held=(ID,))) == [(ONE, ID)]
+    assert desk.state()["replicas"][0]["state"] == "busy"
+    desk.hears(ONE, Result(id=ID))
+    desk.hears(ANN, Ack(id=ID))
+    assert desk.state()["replicas"][0]["state"] == "refused"
+    assert handed(desk.called(id=OTHER_ID)) == []
+    assert handed(desk.joins(TWO)) == [(TWO, OTHER_ID)]
+
+
 def test_a_router_that_slept_blames_nobody_for_it() -> None:
     desk = running()
     desk.now += LOST_S + 1
@@ -1472,6 +1484,80 @@ def test_a_recovering_call_of_a_function_that_isnt_there_is_told() -> None:
     desk.sees(Catalogue({"add": []}))
     said = desk.lives(RECOVERY_S + 0.1, ANN)
     assert errors(said) == [(ANN, "function_not_found", False)]
+
+
+def test_names_that_nobody_has_told_of_are_bounded_and_forgotten_with_their_last_call() -> None:
+    desk = Desk(limits=Limits(names=2))
+    for n in range(2):
+        desk.called(id=f"{n:032x}", function=f"made up {n}")
+    assert errors(desk.called()) == [(ANN, "queue_full", True)]
+    desk.hears(ANN, Cancel(id=f"{0:032x}"))
+    desk.waits(SWEEP_S)
+    assert "made up 0" not in desk.dispatch.status(desk.now)
+    assert desk.called() == []
+
+
+def test_names_that_somebody_has_told_of_are_not_bounded_by_that() -> None:
+    desk = Desk(limits=Limits(names=1))
+    desk.sees(Catalogue({"add": [], "sub": []}))
+    assert desk.called() == []
+    assert desk.called(id=OTHER_ID, function="sub") == []
+
+
+# Functions whose replicas can't come here
+
+
+UNROUTED = Catalogue({"add": ["a"], "sub": []}, {"add": "no key"})
+
+
+def test_calls_that_wait_for_a_function_that_cant_come_here_are_told() -> None:
+    desk = queued()
+    desk.called(id=OTHER_ID, function="sub")
+    said = desk.sees(UNROUTED)
+    assert errors(said) == [(ANN, "router_unavailable", True)]
+    assert "no key" in error(said).message
+    assert "--secret-add funker-client-key add" in error(said).hint
+    assert (desk.phase(), desk.phase(OTHER_ID)) == (None, "queued")
+    assert desk.record.outcome == "router_unavailable"
+
+
+@pytest.mark.parametrize("name", ["add", "a"])
+def test_calls_of_a_function_that_cant_come_here_are_told_at_once(name: str) -> None:
+    desk = Desk()
+    desk.sees(UNROUTED)
+    assert errors(desk.called(function=name)) == [(ANN, "router_unavailable", True)]
+    assert desk.called(id=OTHER_ID, function="sub") == []
+
+
+def test_what_may_have_run_is_not_safe_to_be_called_elsewhere() -> None:
+    desk = Desk(old=False)
+    desk.stands()
+    desk.called(resend=True)
+    desk.sees(UNROUTED)
+    said = desk.lives(RECOVERY_S + 0.1, ANN)
+    assert errors(said) == [(ANN, "router_unavailable", False)]
+
+
+def test_a_replica_that_comes_all_the_same_is_given_calls() -> None:
+    desk = Desk()
+    desk.stands()
+    desk.sees(UNROUTED)
+    desk.joins()
+    assert handed(desk.called()) == [(ONE, ID)]
+    desk.hears(ONE, bye(ONE, ID))
+    assert desk.called(id=OTHER_ID) == []  # the next one is on its way
+    assert desk.sees(UNROUTED) == []
+    desk.lives(ROUTED_S + LOST_S + 1, ANN)
+    assert errors(desk.called(id=THIRD_ID)) == [(ANN, "router_unavailable", True)]
+
+
+def test_a_function_that_was_given_the_key_is_called_like_any_other() -> None:
+    desk = Desk()
+    desk.stands()
+    desk.sees(UNROUTED)
+    desk.sees(Catalogue({"add": []}))
+    assert desk.called() == []
+    assert handed(desk.joins()) == [(ONE, ID)]
 
 
 # Fairness and cost
