@@ -313,7 +313,8 @@ def test_a_replica_with_docker_py_s_restart_policy_answers_call_after_call(
         reconciler.terminate()
         said = reconciler.communicate(timeout=PATIENCE)[1]
     assert reconciler.returncode == 0
-    assert said.count("started replicas that had ended for good") == 1, said
+    # Where the engine has a control plane too, its reconciler may have been the faster one.
+    assert said.count("started replicas that had ended for good") <= 1, said
     assert said.count("no router answers") == 1, said
 
 
