@@ -1,4 +1,4 @@
-"""The way into the functions' network: a relay in the anchor, or in a container of its own."""
+"""The way into the functions' network: the relay, in the anchor or a container of its own."""
 
 from __future__ import annotations
 
