@@ -645,6 +645,7 @@ def test_many_waiting_calls_with_large_bodies_are_bounded_and_hold_nobody_up(tmp
             ("queue_full", True)
         }
         other.ready("small")
+        caller.stands()
         small = caller.calls("small")
         assert other.serves().id == small
         assert caller.receive(Result).id == small

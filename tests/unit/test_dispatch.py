@@ -12,6 +12,7 @@ from funker.controller.callers import AWAY_S, BACK_S, DISPATCH_S
 from funker.controller.calls import KEPT_BODY, RECOVERY_S
 from funker.controller.dispatch import Dispatch
 from funker.controller.ended import REMEMBER_S, Ended
+from funker.controller.glance import heard
 from funker.controller.liveness import LOST_S, PROBE_S, RETURN_S, SUSPECT_S, SWEEP_S
 from funker.controller.names import NEXT_S
 from funker.controller.replicas import FAILED_MAX_S, FAILED_S, FAILURE_S
@@ -23,7 +24,6 @@ from funker.controller.tables import (
     Finish,
     Limits,
     Printed,
-    Received,
     Record,
     Send,
     Tick,
@@ -76,7 +76,7 @@ class Desk:
         return self._said(self.dispatch.on(event, self.now))
 
     def hears(self, peer: bytes, message: Message) -> list[tuple[bytes, Message]]:
-        return self.sees(Received(peer, message, encode(message)))
+        return self.sees(heard(peer, encode(message)))
 
     def waits(self, seconds: float) -> list[tuple[bytes, Message]]:
         """What is said while time passes, with a tick whenever the tables want one."""
