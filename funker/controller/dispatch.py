@@ -251,14 +251,18 @@ class Dispatch:
             caller.unreachable(now)
 
     def _on_catalogue(self, catalogue: Catalogue, now: float) -> None:
-        self._names.learn(catalogue.functions)
+        self._names.learn(catalogue.functions, now)
         self._waiting.unrouted = catalogue.unrouted
+        self._judge_unknown(now)
+        self._waiting.fail_unrouted(now)
+
+    def _judge_unknown(self, now: float) -> None:
+        """Calls that wait for a function that isn't there: it was removed, or it never was."""
         for function in [name for name in self._replicas.pools if name not in self._names]:
             pool = self._replicas.pools[function]
             if not pool.replicas:  # else it is being removed; its last calls end first
                 del self._replicas.pools[function]
                 self._waiting.rename(pool, now)
-        self._waiting.fail_unrouted(now)
 
     def _sweep(self, now: float) -> None:
         if now > self._sweep_at + SUSPECT_S:
@@ -285,6 +289,8 @@ class Dispatch:
                 self._say(caller.peer, Ping(number=0))
         while (orphan := self._replicas.overdue_orphan(now - LOST_S)) is not None:
             self._calls.give_up(*orphan, now)
+        if self._names.is_overdue(now):
+            self._judge_unknown(now)  # nobody will tell of them
         self._ledger.ended.forget_old(now)
         self._replicas.drop_empty(self._names)
 

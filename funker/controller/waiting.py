@@ -6,7 +6,8 @@
   of another's. What comes back goes to the head.
 - A call is handed out only while its caller is alive and stands with this router (`callers`), to
   a replica that has a free place and isn't suspect.
-- Where nobody can serve a call, its caller hears why at once, instead of waiting.
+- Where nobody can serve a call, its caller hears why at once, instead of waiting. A name that is
+  unknown waits for the next catalogue.
 """
 
 from __future__ import annotations
@@ -39,14 +40,18 @@ class Waiting:
 
     def enqueue(self, call: OpenCall, now: float) -> None:
         """A call that has not been here joins its queue, or its caller hears why it can't."""
-        function = self.resolve(call.call.function, now)
+        name = call.call.function
+        function = self.resolve(name, now)
+        if isinstance(function, Error) and self._names.may_come(name, now):
+            function = name
         if isinstance(function, Error):
             error = function.replace(id=call.id, retry_safe=call.untouched)
             self._ledger.actions.append(Send(call.caller.peer, error))
             return
         call.function = function
         pools = self._replicas.pools
-        if function not in pools and not self._names.told and len(pools) >= self._limits.names:
+        unknown = function not in pools and function not in self._names
+        if unknown and len(pools) >= self._limits.names:
             message = f"calls wait for {len(pools)} functions, the limit for unknown ones"
             self._ledger.refuse(call, "queue_full", message)
             return

@@ -14,6 +14,7 @@ from funker.controller.dispatch import Dispatch
 from funker.controller.ended import REMEMBER_S, Ended
 from funker.controller.glance import heard
 from funker.controller.liveness import LOST_S, PROBE_S, RETURN_S, SUSPECT_S, SWEEP_S
+from funker.controller.names import NEXT_S
 from funker.controller.replicas import FAILED_MAX_S, FAILED_S, FAILURE_S
 from funker.controller.tables import (
     GRACE_S,
@@ -1422,12 +1423,28 @@ def test_a_full_name_comes_before_a_short_one() -> None:
 )
 def test_an_unknown_name_is_told_with_what_may_be_meant(name: str, hint: str) -> None:
     desk = named(shop_add=["add"])
-    for _ in range(2):
-        said = desk.called(function=name)
+    for id in (ID, OTHER_ID):
+        assert desk.called(id=id, function=name) == []
+        said = desk.sees(Catalogue({"shop_add": ["add"]}))
         assert errors(said) == [(ANN, "function_not_found", True)]
         assert hint in error(said).hint
         assert bool(hint) == bool(error(said).hint)
     assert name not in desk.dispatch.status(desk.now)
+
+
+def test_a_function_that_was_made_a_moment_ago_is_waited_for() -> None:
+    desk = named(sub=[])
+    assert desk.called(function="add") == []
+    assert desk.sees(Catalogue({"sub": [], "shop_add": ["add"]})) == []
+    assert handed(desk.joins(function="shop_add")) == [(ONE, ID)]
+
+
+def test_an_unknown_name_is_told_at_once_where_nobody_tells_of_functions_any_more() -> None:
+    desk = named(add=[])
+    desk.called(function="sub")
+    said = desk.lives(NEXT_S + 0.5, ANN)
+    assert errors(said) == [(ANN, "function_not_found", True)]
+    assert errors(desk.called(id=OTHER_ID, function="sub")) == [(ANN, "function_not_found", True)]
 
 
 def test_before_anybody_told_what_functions_there_are_all_names_may_be_right() -> None:
@@ -1465,7 +1482,8 @@ def test_a_function_that_is_removed_ends_its_last_calls_first() -> None:
     assert desk.hears(ONE, outcome) == [(ANN, outcome)]
     desk.hears(ONE, bye())
     desk.sees(Catalogue({}))
-    assert errors(desk.called(id=OTHER_ID)) == [(ANN, "function_not_found", True)]
+    desk.called(id=OTHER_ID)
+    assert errors(desk.sees(Catalogue({}))) == [(ANN, "function_not_found", True)]
 
 
 def test_a_function_that_nobody_told_of_is_known_by_its_replicas() -> None:
