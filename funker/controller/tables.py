@@ -30,7 +30,7 @@ class Limits(NamedTuple):
     queue: int = 16_384
     caller: int = 16_384
     queued_bytes: int = 256 << 20
-    names: int = 1024
+    names: int = 16_384
 
 
 # Events
