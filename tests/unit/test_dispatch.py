@@ -1525,7 +1525,7 @@ def test_names_that_somebody_has_told_of_are_not_bounded_by_that() -> None:
 # Functions whose replicas can't come here
 
 
-UNROUTED = Catalogue({"add": ["a"], "sub": []}, {"add": "no key"})
+UNROUTED = Catalogue({"add": ["a"], "sub": []}, frozenset({"add"}))
 
 
 def test_calls_that_wait_for_a_function_that_cant_come_here_are_told() -> None:
@@ -1533,7 +1533,7 @@ def test_calls_that_wait_for_a_function_that_cant_come_here_are_told() -> None:
     desk.called(id=OTHER_ID, function="sub")
     said = desk.sees(UNROUTED)
     assert errors(said) == [(ANN, "router_unavailable", True)]
-    assert "no key" in error(said).message
+    assert "lack its key" in error(said).message
     assert "--secret-add funker-client-key add" in error(said).hint
     assert (desk.phase(), desk.phase(OTHER_ID)) == (None, "queued")
     assert desk.record.outcome == "router_unavailable"
