@@ -350,6 +350,22 @@ def test_a_bye_that_holds_the_call_leaves_it_there() -> None:
     assert desk.phase() == "sent"
 
 
+def test_a_replica_for_one_call_gets_no_other_after_its_outcome() -> None:
+    desk = queued()
+    desk.joins(once=True)
+    desk.called(id=OTHER_ID)
+    assert handed(desk.hears(ONE, Result(id=ID))) == []
+    assert handed(desk.joins(TWO, once=True)) == [(TWO, OTHER_ID)]
+
+
+def test_a_replica_for_one_call_that_has_refused_it_gets_another() -> None:
+    desk = queued()
+    desk.joins(once=True)
+    desk.called(id=OTHER_ID)
+    refusal = Error(id=ID, code="deadline_exceeded", message="late", retry_safe=True)
+    assert handed(desk.hears(ONE, refusal)) == [(ONE, OTHER_ID)]
+
+
 def test_a_call_that_could_not_be_sent_goes_to_another_replica_at_once() -> None:
     desk = sent(TWO)
     assert handed(desk.sees(Unreachable(ONE, ID))) == [(TWO, ID)]

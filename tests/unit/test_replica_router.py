@@ -124,6 +124,7 @@ def ready(*held: str) -> Send:
             session=SESSION,
             free=0 if held else 1,
             held=held,
+            once=True,
         ),
     )
 
@@ -229,9 +230,9 @@ def test_without_a_link_nothing_is_said() -> None:
 # Calls
 
 
-def test_a_call_starts_and_the_router_hears_so_and_that_it_is_the_last() -> None:
+def test_a_call_starts_and_the_router_hears_so_after_a_moment() -> None:
     life = Life()
-    assert life.hears(a_call()) == [Start(a_call()), bye(ID)]
+    assert life.hears(a_call()) == [Start(a_call())]
     assert life.waits(ACCEPT_S - JUST) == []
     assert life.waits(JUST) == [Send(ROUTER, Accept(id=ID, replica="add.1"))]
     assert life.waits(BEAT_S / 2) == []
@@ -368,7 +369,7 @@ def test_a_direct_call_tells_the_router_that_it_can_have_none() -> None:
 def test_a_call_by_the_router_tells_who_was_told_idle_that_it_can_have_none() -> None:
     life = Life()
     life.hears(Ping(number=1), peer=ANN)
-    assert life.hears(a_call()) == [Start(a_call()), bye(ID), bye(ID, peer=ANN)]
+    assert life.hears(a_call()) == [Start(a_call()), bye(ID, peer=ANN)]
 
 
 # Leaving

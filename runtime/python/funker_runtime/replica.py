@@ -373,8 +373,9 @@ class Replica:
         self._overdue_at = now + min(timeout, deadline)
         # Before it is told: nobody can see the difference, and the telling takes time.
         self._actions.append(Start(call))
-        if peer == ROUTER:  # it has to hear that one call is all
+        if peer == ROUTER:
             self._accept_at = now + ACCEPT_S
+            self._probed.pop(peer, None)  # READY has said that one call is all
         else:
             self._send(peer, self._accept())
             self._probed.pop(peer, None)  # the caller knows
@@ -568,6 +569,7 @@ class Replica:
                 session=identity.session,
                 free=0 if busy else 1,
                 held=(self._call.id,) if busy and self._call else (),
+                once=True,
             ),
         )
         if busy:  # a router that doesn't know it yet must not count on it for another call
