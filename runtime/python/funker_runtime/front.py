@@ -43,12 +43,14 @@ from funker_runtime.replica import (
     Replica,
     Send,
     Start,
+    State,
     Terminate,
     Tick,
 )
 from funker_runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from funker_runtime.lifeline import Lifeline
     from funker_runtime.link import RouterLink
 
 #: Milliseconds to flush what was sent before exiting.
@@ -99,6 +101,15 @@ class Front:
         self._poller.register(self._socket, zmq.POLLIN)
         for fd in (self._signals, output.ended):
             self._poller.register(fd, zmq.POLLIN)
+        self._lifeline: Lifeline | None = None
+        self._told = State.BOOT  # what was said over the lifeline
+        if "FUNKER_LIFELINE" in os.environ:
+            from funker_runtime.lifeline import lifeline
+
+            self._lifeline = lifeline(os.environ)
+        if self._lifeline is not None:
+            self._lifeline.says({"worker": pid})
+            self._poller.register(self._lifeline.fd, zmq.POLLIN)
 
     def run(self) -> NoReturn:
         self._warm_up()
@@ -118,6 +129,10 @@ class Front:
         if self._signals in ready:
             os.read(self._signals, 64)
             self._happened(Terminate())
+        if self._lifeline is not None and self._lifeline.fd in ready:
+            self._poller.unregister(self._lifeline.fd)
+            self._lifeline = None
+            self._happened(Terminate())
         # The worker's last words come before the news of its death.
         if self._link.fileno() in ready:
             self._hear_worker()
@@ -135,6 +150,16 @@ class Front:
     def _happened(self, event: Event) -> None:
         for action in self._replica.on(event, time.monotonic()):
             self._act(action)
+        if self._lifeline is not None and self._replica.state is not self._told:
+            self._told = self._replica.state
+            self._tell(self._lifeline)
+
+    def _tell(self, lifeline: Lifeline) -> None:
+        """What whoever keeps this replica wants to know: whether it is of use."""
+        if self._told is State.IDLE:
+            lifeline.says({"state": "idle"})
+        elif self._told is State.FAILED:
+            lifeline.says({"state": "failed", **self._replica.failure})
 
     def _act(self, action: Action) -> None:
         match action:

@@ -255,6 +255,11 @@ class Replica:
         self._on_time(now)
         return self._actions
 
+    @property
+    def failure(self) -> dict[str, str]:
+        """Why the handler can't be loaded: `message` and `traceback`."""
+        return {"message": self._failure.message, "traceback": self._failure.traceback}
+
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
         due = self._due()

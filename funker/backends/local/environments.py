@@ -1,0 +1,108 @@
+"""Functions' requirements: a virtual environment for each content of a requirements.txt, cached.
+
+Under $XDG_CACHE_HOME/funker/envs; safe to delete while nothing is deployed. One is made in place,
+under a lock, and counts when it has its mark: what pip writes holds absolute paths, so that an
+environment can't be made elsewhere and moved.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from funker.backends.base import BackendError, Progress
+from funker.backends.local.runtime import interpreter
+
+#: Lines of pip's output that an error shows.
+_TAIL = 20
+_COMPLETE = ".complete"
+#: Variables that would make the new environment's Python another one.
+_FOREIGN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PIP_TARGET", "PIP_PREFIX", "PIP_USER")
+
+
+class RequirementsFailed(BackendError):
+    """Raised when a function's requirements can't be installed. `output` is what pip said last."""
+
+    def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.output = output
+
+
+def python_with(
+    requirements: Path, content: str, *, environ: Mapping[str, str], progress: Progress
+) -> str:
+    """An interpreter that has what the file asks for; `content` names all that it depends on.
+
+    Raises `RequirementsFailed`.
+    """
+    about = "\0".join([content, sys.version, interpreter()])
+    key = hashlib.sha256(about.encode()).hexdigest()[:20]
+    place = _cache(environ) / key
+    python = place / "bin" / "python3"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with place.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (place / _COMPLETE).exists():
+                _make(place, requirements, environ, progress)
+    except OSError as error:
+        raise RequirementsFailed(
+            f"the cache of environments can't be used: {error}",
+            hint="Make it writable, free space, or choose another with XDG_CACHE_HOME.",
+        ) from error
+    return str(python)
+
+
+def _make(place: Path, requirements: Path, environ: Mapping[str, str], progress: Progress) -> None:
+    environ = {name: value for name, value in environ.items() if name not in _FOREIGN}
+    progress("installing the requirements")
+    if place.exists():  # half of one
+        shutil.rmtree(place)
+    _run(
+        [interpreter(), "-m", "venv", str(place)],
+        place.parent,
+        environ,
+        "a virtual environment can't be made",
+        "The Python that runs this needs its module venv (on Debian: python3-venv).",
+    )
+    pip = [str(place / "bin" / "python3"), "-m", "pip", "install", "--disable-pip-version-check"]
+    _run(
+        [*pip, "--no-input", "--quiet", "--requirement", requirements.name],
+        requirements.parent,
+        environ,
+        "the requirements can't be installed",
+        "Try it: pip install -r requirements.txt",
+    )
+    (place / _COMPLETE).touch()
+
+
+def _run(
+    command: list[str], directory: Path, environ: Mapping[str, str], failure: str, hint: str
+) -> None:
+    done = subprocess.run(
+        command,
+        cwd=directory,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        output = "\n".join(done.stdout.splitlines()[-_TAIL:])
+        raise RequirementsFailed(f"{failure}:\n{output}", hint=hint, output=output)
+
+
+def _cache(environ: Mapping[str, str]) -> Path:
+    home = environ.get("XDG_CACHE_HOME") or ""
+    if not home.startswith("/"):  # relative ones are to be ignored, says the XDG
+        home = f"{environ.get('HOME') or Path.home()}/.cache"
+    return Path(os.path.abspath(home)) / "funker" / "envs"  # noqa: PTH100
