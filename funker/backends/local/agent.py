@@ -177,7 +177,7 @@ class Agent:
                 grace=record.grace,
                 command=image.command,
                 directory=image.directory,
-                environment=self._environment(record, image),
+                environment=self._environment(function.pool, record, image),
             )
         except (OSError, FunkerError) as error:
             function.pool.missed(start.slot, f"can't be started: {error}", time.monotonic())
@@ -190,8 +190,9 @@ class Agent:
         self._selector.register(process.link, selectors.EVENT_READ, hearing)
         self._generation += 1
 
-    def _environment(self, record: Record, image: snapshot.Snapshot) -> dict[str, str]:
+    def _environment(self, pool: Pool, record: Record, image: snapshot.Snapshot) -> dict[str, str]:
         spec = record.spec
+        candidate = pool.proven not in ("", record.revision)
         environment = {
             **runtime.environment(self._runtime, image.python, os.environ),
             **spec["env"],
@@ -201,6 +202,7 @@ class Agent:
             "FUNKER_VERSION": self._runtime.version,
             "FUNKER_ROUTER": self._state.router_endpoint,
             "FUNKER_KEY_FILE": str(self._state.client_key),
+            "FUNKER_CANDIDATE": "1" if candidate else "",
             "FUNKER_HANDLER": spec["handler"] or image.handler,
         }
         if spec["max_body"] is not None:
@@ -348,6 +350,7 @@ def main() -> None:
     try:
         state.create()
         with state.hold():
+            state.make_room()
             keys.ensure(state)
             agent = Agent(state)
             agent.introduce()
@@ -355,6 +358,7 @@ def main() -> None:
                 with os.fdopen(int(ready), "w") as told:
                     told.write("ready\n")
             agent.run()
+            os._exit(0)  # whoever gets the lock next shall not find this process
     except FunkerError as error:
         print(f"funker-local: {error.message}", error.hint, file=sys.stderr)
         sys.exit(1)

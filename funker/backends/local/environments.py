@@ -1,4 +1,7 @@
-"""Functions' requirements: a virtual environment for each content of a requirements.txt, cached.
+"""What functions may import: a virtual environment for each requirements.txt, cached.
+
+Those without requirements share an empty one: no function sees what is installed beside the
+command line, or in the system, and breaks where that isn't.
 
 Under $XDG_CACHE_HOME/funker/envs; safe to delete while nothing is deployed. One is made in place,
 under a lock, and counts when it has its mark: what pip writes holds absolute paths, so that an
@@ -35,10 +38,11 @@ class RequirementsFailed(BackendError):
 
 
 def python_with(
-    requirements: Path, content: str, *, environ: Mapping[str, str], progress: Progress
+    requirements: Path | None, content: str, *, environ: Mapping[str, str], progress: Progress
 ) -> str:
     """An interpreter that has what the file asks for; `content` names all that it depends on.
 
+    Without a file one that has nothing.
     Raises `RequirementsFailed`.
     """
     about = "\0".join([content, sys.version, interpreter()])
@@ -59,18 +63,26 @@ def python_with(
     return str(python)
 
 
-def _make(place: Path, requirements: Path, environ: Mapping[str, str], progress: Progress) -> None:
+def _make(
+    place: Path, requirements: Path | None, environ: Mapping[str, str], progress: Progress
+) -> None:
     environ = {name: value for name, value in environ.items() if name not in _FOREIGN}
-    progress("installing the requirements")
     if place.exists():  # half of one
         shutil.rmtree(place)
     _run(
-        [interpreter(), "-m", "venv", str(place)],
+        [interpreter(), "-m", "venv", *([] if requirements else ["--without-pip"]), str(place)],
         place.parent,
         environ,
         "a virtual environment can't be made",
         "The Python that runs this needs its module venv (on Debian: python3-venv).",
     )
+    if requirements is not None:
+        progress("installing the requirements")
+        _install(place, requirements, environ)
+    (place / _COMPLETE).touch()
+
+
+def _install(place: Path, requirements: Path, environ: Mapping[str, str]) -> None:
     pip = [str(place / "bin" / "python3"), "-m", "pip", "install", "--disable-pip-version-check"]
     _run(
         [*pip, "--no-input", "--quiet", "--requirement", requirements.name],
@@ -79,7 +91,6 @@ def _make(place: Path, requirements: Path, environ: Mapping[str, str], progress:
         "the requirements can't be installed",
         "Try it: pip install -r requirements.txt",
     )
-    (place / _COMPLETE).touch()
 
 
 def _run(

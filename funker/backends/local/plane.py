@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 
 from funker.backends.base import BackendError, NoController, Progress
@@ -17,6 +18,8 @@ from funker.backends.local.state import AgentRunning, StateDirectory
 
 #: Lines of the controller's log that an error shows.
 _TAIL = 10
+#: Seconds between looks at an agent that somebody else has just started.
+_POLL_S = 0.02
 
 
 class ControllerFailed(BackendError):
@@ -66,6 +69,8 @@ def down(state: StateDirectory, *, progress: Progress) -> list[str]:
             os.kill(pid, signal.SIGTERM)
         with state.errors(), state.lock.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # held until the agent is gone
+        with contextlib.suppress(ChildProcessError):  # where it was this process that started it
+            os.waitpid(pid, 0)
         changes.append(f"stopped the local controller (process {pid})")
         lock = state.hold()
     with lock, state.errors():
@@ -115,11 +120,24 @@ def _start(state: StateDirectory, environ: Mapping[str, str]) -> None:
         agent.returncode = 0  # it lives on: nobody here waits for it
         return
     agent.wait()
-    with contextlib.suppress(NoController):  # somebody else's was faster
-        control.ask(state, "status")
+    if _other_is_up(state):
         return
     tail = "\n".join(state.agent_log.read_text(errors="replace").splitlines()[-_TAIL:])
     raise ControllerFailed(f"the local controller doesn't come up:\n{tail}")
+
+
+def _other_is_up(state: StateDirectory) -> bool:
+    """Whether somebody else's agent was faster; waits until that one answers."""
+    while True:
+        with contextlib.suppress(NoController):
+            control.ask(state, "status")
+            return True
+        try:
+            state.hold().close()
+        except AgentRunning:
+            time.sleep(_POLL_S)  # nothing tells when it begins to listen
+        else:
+            return False
 
 
 def _holder(state: StateDirectory) -> int:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from funker.backends.base import BackendError, ImageMissing, Progress
 from funker.backends.local.environments import python_with
 from funker.backends.local.process import remove_tree
-from funker.backends.local.runtime import interpreter, new_directory
+from funker.backends.local.runtime import new_directory
 from funker.backends.local.state import StateDirectory
 
 #: Seconds for which a snapshot is kept though no function uses it: its deploy may be under way.
@@ -137,7 +137,7 @@ def prune(state: StateDirectory, used: set[str]) -> None:
 
 def _python(source: Material, files: str, environ: Mapping[str, str], progress: Progress) -> str:
     if not source.requirements:
-        return interpreter()
+        return python_with(None, "", environ=environ, progress=progress)
     file = next(file for file in source.files if file.path == "requirements.txt")
     # A file that names others depends on them; which ones, only pip can tell.
     content = files if source.requirements_need_files else file.digest

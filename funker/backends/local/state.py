@@ -116,7 +116,7 @@ class StateDirectory:
         return f"ipc://{self.sockets}/control"
 
     def create(self) -> None:
-        """Makes what is missing of it."""
+        """Makes what is missing of it, but for what only a controller needs."""
         with self.errors():
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             if self.root.stat().st_uid != os.getuid():
@@ -125,8 +125,13 @@ class StateDirectory:
                     hint="Choose another with FUNKER_STATE_DIR.",
                 )
             self.root.chmod(0o700)
-            for directory in (self.functions, self.code, self.run, self.logs, self.runtime):
+            for directory in (self.functions, self.code, self.logs, self.runtime):
                 directory.mkdir(exist_ok=True, mode=0o700)
+
+    def make_room(self) -> None:
+        """Makes the directories for sockets and scratch space. The caller holds the lock."""
+        with self.errors():
+            self.run.mkdir(exist_ok=True, mode=0o700)
             _make_private(self.sockets)
 
     @contextlib.contextmanager

@@ -24,6 +24,7 @@ class Strays:
 
     def __init__(self, state: StateDirectory) -> None:
         self._left: dict[str, tuple[Place, float]] = {}
+        self._final = False
         now = time.monotonic()
         with state.errors():
             entries = list(state.run.iterdir()) if state.run.exists() else []
@@ -43,16 +44,21 @@ class Strays:
             if place.empty():
                 place.clear()
                 del self._left[name]
-            elif time.monotonic() >= kill_at:
-                for leader in _leaders(place):
+                continue
+            leaders = _leaders(place)
+            # Without its worker it only keeps an answer, which nobody will fetch any more.
+            done = self._final and "worker" not in leaders
+            if done or time.monotonic() >= kill_at:
+                for leader in leaders.values():
                     kill_group(leader)
 
     def terminate(self) -> None:
-        """Tells them to leave, in case that they haven't noticed."""
+        """They are to leave for good: there will be no router to take their answers."""
+        self._final = True
         for place, _ in self._left.values():
-            for leader in _leaders(place)[:1]:
+            if (pid := _leaders(place).get("pid")) is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(leader, signal.SIGTERM)
+                    os.kill(pid, signal.SIGTERM)
 
     def wait(self, *, children_only: bool = False) -> None:
         """Returns when all are gone, or all but replicas."""
@@ -76,13 +82,13 @@ def _entries(directory: Path) -> list[Path]:
     return list(directory.iterdir()) if directory.exists() else []
 
 
-def _leaders(place: Place) -> list[int]:
+def _leaders(place: Place) -> dict[str, int]:
     """The processes that were noted, as far as they still lead a session as they did."""
     noted = place.noted()
-    found = []
+    found = {}
     for key in ("pid", "worker"):
         pid = int(noted.get(key, 0))
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if pid > 1 and os.getsid(pid) == pid:
-                found.append(pid)
+                found[key] = pid
     return found

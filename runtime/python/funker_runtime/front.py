@@ -20,7 +20,7 @@ import zmq
 
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import client_keys
-from funker.rpc.messages import Call, Error, Message, Ping, decode, encode
+from funker.rpc.messages import Call, Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
 from funker_runtime.output import Output
@@ -73,8 +73,18 @@ class Front:
         link: socket.socket,
         output: Output,
     ) -> None:
+        self._lifeline: Lifeline | None = None
+        if "FUNKER_LIFELINE" in os.environ:
+            from funker_runtime.lifeline import lifeline
+
+            self._lifeline = lifeline(os.environ)
+        self._candidate = self._lifeline is not None and self._lifeline.candidate
         self._replica = Replica(
-            identity, timeout=settings.timeout, max_body=settings.max_body, now=time.monotonic()
+            identity,
+            timeout=settings.timeout,
+            max_body=settings.max_body,
+            now=time.monotonic(),
+            kept=self._lifeline is not None,
         )
         self._pid = pid
         self._link = link
@@ -101,12 +111,7 @@ class Front:
         self._poller.register(self._socket, zmq.POLLIN)
         for fd in (self._signals, output.ended):
             self._poller.register(fd, zmq.POLLIN)
-        self._lifeline: Lifeline | None = None
         self._told = State.BOOT  # what was said over the lifeline
-        if "FUNKER_LIFELINE" in os.environ:
-            from funker_runtime.lifeline import lifeline
-
-            self._lifeline = lifeline(os.environ)
         if self._lifeline is not None:
             self._lifeline.says({"worker": pid})
             self._poller.register(self._lifeline.fd, zmq.POLLIN)
@@ -196,6 +201,8 @@ class Front:
     def _send(self, peer: bytes, message: Message) -> bool:
         """Whether the message was handed to a connection; False if the peer is gone."""
         if peer == ROUTER:
+            if self._candidate and isinstance(message, Failed):
+                return True
             return self._router is not None and self._router.send(message)
         try:
             self._socket.send_multipart([peer, *encode(message)], zmq.NOBLOCK)

@@ -7,6 +7,10 @@ replica says what it is, one line of JSON each time:
     {"worker": pid}   once, its worker's process, which leads a process group of its own
     {"state": "idle"}   it is ready
     {"state": "failed", "message": …, "traceback": …}   it can't load its handler
+
+FUNKER_CANDIDATE=1 says that this replica is a new version's, whose function has an older one that
+works: should it fail, then only the process that started it is told. To callers it would look as
+if the function were broken.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ from collections.abc import Mapping
 class Lifeline:
     """`fd` becomes readable when the other side is gone."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, candidate: bool) -> None:
         self.fd = fd
+        self.candidate = candidate
         os.set_blocking(fd, False)  # whoever doesn't listen must not hold up a call
 
     def says(self, fields: dict[str, object]) -> None:
@@ -37,4 +42,4 @@ def lifeline(environ: Mapping[str, str]) -> Lifeline | None:
         os.fstat(fd)
     except (KeyError, ValueError, OSError):
         return None
-    return Lifeline(fd)
+    return Lifeline(fd, candidate=environ.get("FUNKER_CANDIDATE") == "1")
