@@ -8,10 +8,9 @@ load        16 callers on 4 replicas for a while: how many of the calls are answ
 
 from __future__ import annotations
 
-from typing import Any
-
 from benchmarks.report import Report, at_least, main, percentile
 from benchmarks.rig import Rig
+from benchmarks.rig.load import Load, offer, offer_to_original
 
 FUNCTION, ECHO, POOL = "add", "echo", "adds"
 #: Measurements of each kind, and the seconds before each in which the machine calms down.
@@ -46,48 +45,32 @@ def latency(report: Report, rig: Rig) -> None:
 
 def load(report: Report, rig: Rig) -> None:
     rig.function(POOL, replicas=REPLICAS)
-    ours = rig.run("load.py", rig.full_name(POOL), CALLERS, LOAD_S)
+    ours = offer(rig, POOL, callers=CALLERS, seconds=LOAD_S)
     rig.scale(POOL, 0)
-    image = rig.original_image()
     for delay in DELAYS:
-        name = f"original-{delay}"
-        # The original as it was used: a program of a few lines, restarted by the swarm.
-        rig.one_shot(
-            name,
-            ["python3", "/app/original.py"],
-            replicas=REPLICAS,
-            image=image,
-            env=["PYTHONPATH=/original"],
-            delay=delay,
+        theirs = offer_to_original(
+            rig, callers=CALLERS, replicas=REPLICAS, seconds=LOAD_S, delay=delay
         )
-        theirs = rig.run("load.py", rig.full_name(name), CALLERS, LOAD_S, original=image)
-        rig.scale(name, 0)
         compare(report, ours, theirs, f"original funker, restart delay {delay} s")
 
 
-def compare(report: Report, ours: Any, theirs: Any, who: str) -> None:
+def compare(report: Report, ours: Load, theirs: Load, who: str) -> None:
     where = f"{CALLERS} callers on {REPLICAS} replicas"
     report.add(
         f"{where}, calls answered",
-        answered(ours),
+        ours.share,
         "%",
-        floor=answered(theirs),
+        floor=theirs.share,
         floor_is=who,
         target=at_least(100, "every call is answered"),
     )
     report.add(
         f"{where}, answers",
-        ours["answered_in_time"] / LOAD_S,
+        ours.answers_per_second,
         "per second",
-        floor=theirs["answered_in_time"] / LOAD_S,
+        floor=theirs.answers_per_second,
         floor_is=who,
     )
-
-
-def answered(load: Any) -> float:
-    """The share of the calls that were answered, in per cent."""
-    calls = load["answered"] + sum(load["failed"].values()) + load["stuck"]
-    return float(100 * load["answered"] / calls)
 
 
 if __name__ == "__main__":

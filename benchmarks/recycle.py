@@ -17,28 +17,22 @@ import time
 from typing import Any
 
 from benchmarks.report import Report, at_least, at_most, main, percentile
-from benchmarks.rig import Rig
+from benchmarks.rig import Rig, floors
+from benchmarks.rig.events import pace
+from benchmarks.rig.floors import IMPORTS, LIFE, RAMP_S, SLEEP
+from benchmarks.rig.load import offer
 
-FUNCTION, SLEEP, IMPORTS = "add", "sleep", "imports"
+FUNCTION = "add"
 
-#: Seconds that the sleeping one-shot lives, and that a replica is idle before it is called.
-LIFE = 0.2
-ONE_SHOTS = {
-    SLEEP: ["sleep", f"{LIFE}"],
-    IMPORTS: ["python3", "/app/imports.py"],
-}
 #: Turns of floor and function, and the seconds of each.
 RECYCLE_TURNS, RECYCLE_S = 3, 8.0
 CHURN_TURNS, CHURN_S = 3, 9.0
-#: Seconds at the beginning of a turn that don't count: the first replicas all start at once.
-RAMP_S = 3.0
 #: Nearly all replicas of a busy pool are starting, so a few callers are enough to wait for each
 #: of them; more would only take the machine's time from the engine.
 POOL, CALLERS = 8, 4
 
 #: Milliseconds beyond the floor for a replica to start Python, load, warm up and listen.
 RECYCLE_EXTRA_MS = 120
-STARTS_OF_SLEEP, STARTS_OF_IMPORTS = 0.85, 0.95
 PSS_MB = 30
 
 
@@ -47,8 +41,7 @@ def measure(report: Report) -> None:
         rig.function(FUNCTION, replicas=1)
         memory(report, rig)
         rig.scale(FUNCTION, 0)
-        for name, command in ONE_SHOTS.items():
-            rig.one_shot(name, command)
+        floors.create(rig)
         recycle(report, rig)
         churn(report, rig)
 
@@ -76,21 +69,22 @@ done
 
 
 def recycle(report: Report, rig: Rig) -> None:
-    floors, recycles, starts = [], [], []
+    ends, recycles, starts = [], [], []
     for _ in range(RECYCLE_TURNS):
         began = time.time()
         rig.scale(SLEEP, 1)
         time.sleep(RECYCLE_S)
         rig.scale(SLEEP, 0)
-        floors += gaps(rig.events.ends(SLEEP), rig.events.starts(SLEEP), began)
+        ends += gaps(rig.events.ends(SLEEP), rig.events.starts(SLEEP), began)
 
         began = time.time()
         rig.scale(FUNCTION, 1)
+        # A replica is idle as long as the floor sleeps before it is called.
         idle = rig.run("watch.py", rig.full_name(FUNCTION), RECYCLE_S, LIFE)
         rig.scale(FUNCTION, 0)
         recycles += gaps(rig.events.ends(FUNCTION), idle, began)
         starts += gaps(rig.events.starts(FUNCTION), idle, began)
-    floor = percentile(floors, 50)
+    floor = percentile(ends, 50)
     report.add(
         "pool of 1, exit to idle, median",
         percentile(recycles, 50),
@@ -103,7 +97,7 @@ def recycle(report: Report, rig: Rig) -> None:
         "pool of 1, exit to idle, 90 %",
         percentile(recycles, 90),
         "ms",
-        floor=percentile(floors, 90),
+        floor=percentile(ends, 90),
         floor_is="exit to start of a one-shot that sleeps",
     )
     report.add("pool of 1, container's start to idle, median", percentile(starts, 50), "ms")
@@ -128,36 +122,30 @@ def churn(report: Report, rig: Rig) -> None:
     for turn in range(CHURN_TURNS):
         # Each is first, second and third once: what a turn leaves behind burdens the next.
         for name in [*rates][turn:] + [*rates][:turn]:
-            rates[name].append(pace(rig, name))
+            rates[name].append(
+                starts_per_second(rig)
+                if name == FUNCTION
+                else floors.starts_per_second(rig, name, replicas=POOL, seconds=CHURN_S)
+            )
     ours = percentile(rates[FUNCTION], 50)
-    for name, share, what in (
-        (SLEEP, STARTS_OF_SLEEP, "a one-shot that sleeps"),
-        (IMPORTS, STARTS_OF_IMPORTS, "a one-shot that imports zmq and json"),
-    ):
+    for name, share in floors.SHARE.items():
         floor = percentile(rates[name], 50)
         report.add(
             f"pool of {POOL}, starts beside {name}",
             ours,
             "per second",
             floor=floor,
-            floor_is=what,
+            floor_is=floors.WHAT[name],
             target=at_least(share * floor, f"{share} of the floor"),
         )
 
 
-def pace(rig: Rig, name: str) -> float:
-    """Starts per second of a pool of this service, whose replicas are used up at once."""
-    rig.scale(name, POOL)
-    if name == FUNCTION:
-        load = rig.run("load.py", rig.full_name(name), CALLERS, RAMP_S + CHURN_S)
-        ended = float(load["ended"])
-    else:
-        time.sleep(RAMP_S + CHURN_S)
-        ended = time.time()
-    rig.scale(name, 0)
-    starts = sorted(at for at in rig.events.starts(name) if ended - CHURN_S <= at < ended)
-    # From the first to the last: counting by the window would round to 1 in some 30.
-    return (len(starts) - 1) / (starts[-1] - starts[0])
+def starts_per_second(rig: Rig) -> float:
+    """The pace of the function's replicas when they are used up at once."""
+    rig.scale(FUNCTION, POOL)
+    ended = offer(rig, FUNCTION, callers=CALLERS, seconds=RAMP_S + CHURN_S).ended
+    rig.scale(FUNCTION, 0)
+    return pace([at for at in rig.events.starts(FUNCTION) if ended - CHURN_S <= at < ended])
 
 
 if __name__ == "__main__":

@@ -19,6 +19,12 @@ A benchmark is a module `benchmarks/NAME.py`, run by `scripts/bench NAME`:
 A floor is the same machine doing the least that the job needs, measured in the same run: absolute
 figures vary from machine to machine. Each figure is printed as soon as it is added. `--json FILE`
 writes all of them, `--check` exits with 1 if a target is missed (2 is a usage error).
+
+What is given to `main` by name is an option with that default, which `measure` gets by that name:
+
+    main("sustained", measure, seconds=300.0)        # --seconds 20
+
+A run with another value than the default is no full run, and says so.
 """
 
 from __future__ import annotations
@@ -97,6 +103,8 @@ class Report:
 
     benchmark: str
     figures: list[Figure] = field(default_factory=list)
+    #: What makes this no full run: options with another value than their default.
+    changed: dict[str, Any] = field(default_factory=dict)
 
     def add(
         self,
@@ -119,7 +127,7 @@ class Report:
         return [figure for figure in self.figures if not figure.met]
 
     def write(self, file: Path) -> None:
-        """One JSON object: benchmark, machine, met, figures with floors, ratios and targets."""
+        """One JSON object: benchmark, machine, met, changed, figures with floors and targets."""
         machine = {
             "cpus": os.cpu_count(),
             "kernel": platform.release(),
@@ -131,20 +139,27 @@ class Report:
             "benchmark": self.benchmark,
             "machine": machine,
             "met": not self.missed,
+            "changed": self.changed,
             "figures": figures,
         }
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def main(benchmark: str, measure: Callable[[Report], None]) -> None:
-    """Run the benchmark as a program: --json FILE, --check. Ends the process."""
-    parser = argparse.ArgumentParser(prog=f"benchmarks.{benchmark}")
+def main(benchmark: str, measure: Callable[..., None], **options: float | str) -> None:
+    """Run the benchmark as a program: --json FILE, --check, the options. Ends the process."""
+    parser = argparse.ArgumentParser(prog=f"bench {benchmark}")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--check", action="store_true")
+    for name, default in options.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"({default})")
     arguments = parser.parse_args()
+    chosen = {name: getattr(arguments, name) for name in options}
     report = Report(benchmark)
+    report.changed = {name: value for name, value in chosen.items() if value != options[name]}
+    for name, value in report.changed.items():
+        print(f"not a full run: --{name} is {value}, not {options[name]}", flush=True)
     try:
-        measure(report)
+        measure(report, **chosen)
     finally:
         # What was measured before a failure is still worth having.
         if arguments.json:

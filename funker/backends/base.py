@@ -58,6 +58,8 @@ class FunctionStatus:
     updated: float
     #: The stack that owns it, or nothing.
     stack: str = ""
+    #: What its replicas run: the image's digest or ID. Empty: no image.
+    reference: str = ""
     warnings: tuple[str, ...] = ()
 
     def age(self, now: float | None = None) -> float:
@@ -199,6 +201,15 @@ class Backend(Protocol):
         """Changes the number of replicas; returns when so many run.
 
         Raises `FunctionNotFound`, `AmbiguousFunction` or `BackendError`.
+        """
+
+    def set_image(
+        self, name: str, image: str, image_name: str, *, progress: Progress = silent
+    ) -> Deployment:
+        """Gives the function another image (a digest or ID) and changes nothing else of it.
+
+        As `deploy`: returns when its replicas are up, and undoes what fails. Raises also
+        `FunctionNotFound`, `AmbiguousFunction`, and `NameTaken` for a function of a stack.
         """
 
     def remove(self, name: str, *, progress: Progress = silent) -> None:

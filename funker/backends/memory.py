@@ -22,14 +22,18 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from funker.backends.base import (
+    Controller,
+    ControlPlane,
     DeployFailed,
     Deployment,
     FunctionStatus,
     LogLine,
+    NoController,
     Progress,
     Transport,
     silent,
 )
+from funker.backends.ledger import Ledger
 from funker.backends.swarm.names import choose
 from funker.rpc.client import decode_value, encode_value, invoke
 from funker.rpc.errors import (
@@ -40,7 +44,7 @@ from funker.rpc.errors import (
     FunctionNotFound,
     FunctionTimeout,
 )
-from funker.rpc.messages import JSON, Call, Error, Pong, Result
+from funker.rpc.messages import JSON, PROTOCOL, Call, Error, Pong, Result
 from funker.spec import FunctionSpec
 
 Handler = Callable[..., Any]
@@ -62,8 +66,11 @@ class Memory:
         self._handlers: dict[str, Handler] = {}
         self._specs: dict[str, FunctionSpec] = {}
         self._changed: dict[str, tuple[float, float]] = {}  # created, updated: Unix times
+        self._up_since: float | None = None  # monotonic
         #: Each call that was made: the function's name and what its handler was given.
         self.calls: list[tuple[str, Any]] = []
+        #: What became of them, as the controller tells it once it is up.
+        self.ledger = Ledger()
         for name, handler in (handlers or {}).items():
             self.provide(name, handler)
             self.deploy(FunctionSpec(name=name, image=_IMAGE))
@@ -139,6 +146,18 @@ class Memory:
         self.find(name)
         return iter(())
 
+    def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
+        """Changes the number that is shown; calls run at once whatever it is."""
+        spec = self._specs[self._choose(name)]
+        self.deploy(spec.changed(replicas=replicas), progress=progress)
+
+    def set_image(
+        self, name: str, image: str, image_name: str, *, progress: Progress = silent
+    ) -> Deployment:
+        """Changes what is shown; the handler stays."""
+        spec = self._specs[self._choose(name)]
+        return self.deploy(spec.changed(image=image, image_name=image_name), progress=progress)
+
     def remove(self, name: str, *, progress: Progress = silent) -> None:  # noqa: ARG002
         """Forgets the function; its handler can be deployed again."""
         del self._specs[self._choose(name)]
@@ -149,9 +168,33 @@ class Memory:
             self.find(name)
         return contextlib.closing(_Transport(self))
 
+    def controller(self) -> AbstractContextManager[Controller]:
+        """What `up` has brought up. Raises `NoController`."""
+        if self._up_since is None:
+            raise NoController("no controller is up", hint="`funker up` brings one up.")
+        return contextlib.nullcontext(_Controller(self, self._up_since))
+
+    def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:  # noqa: ARG002
+        """Has `controller` answer; changes nothing else."""
+        if self._up_since is not None:
+            return []
+        self._up_since = time.monotonic()
+        return ["the controller is up"]
+
+    def down(self, *, progress: Progress = silent) -> list[str]:  # noqa: ARG002
+        """Has `controller` refuse again; what became of calls isn't forgotten."""
+        if self._up_since is None:
+            return []
+        self._up_since = None
+        return ["the controller is down"]
+
     def run(self, call: Call, cancel: threading.Event | None) -> Result:
         """One call. Raises a `CallError`."""
         name = self._choose(call.function)
+        with self.ledger.writing(call.id, name, f"{name}.1"):
+            return self._run(name, call, cancel)
+
+    def _run(self, name: str, call: Call, cancel: threading.Event | None) -> Result:
         spec = self._specs[name]
         argument = decode_value(call.content_type, call.body or b"")
         self.calls.append((name, argument))
@@ -206,6 +249,58 @@ class _Transport:
 
     def close(self) -> None:
         pass
+
+
+class _Controller:
+    def __init__(self, backend: Memory, since: float) -> None:
+        self._backend = backend
+        self._since = since
+
+    def query(self, what: str, *, function: str = "", id: str = "", limit: int = 0) -> Any:
+        ledger = self._backend.ledger
+        match what:
+            case "calls":
+                return ledger.last(function, limit)
+            case "call":
+                return ledger.find(id)
+        functions = self._backend.functions()
+        return {
+            "epoch": "memory",
+            "uptime_s": round(time.monotonic() - self._since, 1),
+            "snapshot_age_s": 0.0,
+            "functions": {function.name: self._describe(function) for function in functions},
+        }
+
+    def _describe(self, function: FunctionStatus) -> dict[str, Any]:
+        ledger = self._backend.ledger
+        running = ledger.running(function.name)
+        return {
+            "names": [function.name],
+            "wanted": function.wanted,
+            "running": function.running,
+            "image": function.image,
+            "routed": True,
+            "problem": "",
+            "queued": 0,
+            "queued_bytes": 0,
+            "free": max(0, function.running - len(running)),
+            "busy": min(function.running, len(running)),
+            "leaving": 0,
+            "failing": None,
+            **ledger.totals(function.name),
+            "replicas": [
+                {
+                    "replica": f"{function.name}.{number}",
+                    "node": "",
+                    "version": "",
+                    "session": "",
+                    "protocol": PROTOCOL,
+                    "state": "busy" if number <= len(running) else "free",
+                    "calls": running[number - 1 : number],
+                }
+                for number in range(1, function.running + 1)
+            ],
+        }
 
 
 class _Run:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from funker.cli import failures, load, options, payload, terminal
+from funker.cli import failures, load, options, payload, router, terminal
 from funker.cli.failures import UsageError
 from funker.cli.output import Format, as_json, as_yaml
 from funker.cli.payload import Payload
 from funker.cli.session import Session
+from funker.rpc.errors import CallError
 
 if TYPE_CHECKING:
     from funker.rpc.client import Transport
@@ -71,6 +72,7 @@ def call(
         str | None,
         typer.Option(metavar="HOST:PORT", help="Call this one replica directly, without Docker."),
     ] = None,
+    way: options.Router = None,
     repeat: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Make N calls and print their figures.")
     ] = None,
@@ -78,7 +80,7 @@ def call(
         int, typer.Option("-c", "--concurrency", metavar="C", min=1, help="Calls at a time.")
     ] = 1,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say which replica answered.")
+        bool, typer.Option("-v", "--verbose", help="Say the call's id and who answered.")
     ] = False,
     output: options.Output = None,
     json: options.Json = False,
@@ -87,11 +89,17 @@ def call(
     form = options.chosen(output, json, default=Format.TABLE)
     sent = _payload(arguments or [], data, content_type)
     limits = _Limits(_seconds(timeout, "timeout"), _seconds(deadline, "deadline"), idempotent)
-    with _transport(command.obj, name, address) as (transport, full_name):
+    with _transport(command.obj, name, address, way) as (transport, full_name):
         if repeat is None:
-            result = _invoke(transport, full_name, sent, limits, cancel=None)
+            try:
+                result = _invoke(transport, full_name, sent, limits, cancel=None)
+            except CallError as error:
+                if verbose and error.id:
+                    terminal.note(f"call {error.id} of {full_name}")
+                raise
             if verbose:
-                terminal.note(f"answered by {result.replica or 'a replica'}")
+                answered = f"answered by {result.replica or 'a replica'}"
+                terminal.note(f"call {result.id} of {full_name}, {answered}")
             _print_answer(result.body or b"", result.content_type, form)
             return
         samples = _measured(
@@ -138,17 +146,24 @@ def _invoke(
 
 
 @contextlib.contextmanager
-def _transport(session: Session, name: str, address: str | None) -> Iterator[tuple[Transport, str]]:
-    """The way to the replicas, one address or whatever the backend has, and the full name."""
+def _transport(
+    session: Session, name: str, address: str | None, way: str | None
+) -> Iterator[tuple[Transport, str]]:
+    """The way to the replicas, and the function's name there.
+
+    One replica's address, else a router's, else whatever the backend has.
+    """
+    if address is None and (told := router.address(way)):
+        with router.transport(told) as transport:
+            yield transport, name
+        return
     if address is None:
         backend = session.backend()
         full_name = backend.find(name).name
         with backend.transport(full_name) as transport:
             yield transport, full_name
         return
-    port = address.rpartition(":")[2] if ":" in address else ""
-    if ":" in address and not (port.isascii() and port.isdigit() and int(port) < 65536):
-        raise UsageError(f"--address: {address!r} has no port number", hint="Write HOST:PORT.")
+    router.checked(address, "--address")
     from funker.rpc.direct import Direct, max_body
 
     direct = Direct(address=address, max_body=max_body())

@@ -27,7 +27,10 @@ def deploy(
     command: typer.Context,
     path: Annotated[
         str | None,
-        typer.Argument(metavar="PATH", help="The function's directory (with --image: its name)."),
+        typer.Argument(
+            metavar="SRC",
+            help="A directory, a .py file, or a git address (with --image: the name).",
+        ),
     ] = None,
     name: Annotated[
         str | None, typer.Argument(metavar="NAME", help="Its name, else the directory's.")
@@ -94,6 +97,7 @@ def deploy(
         bool, typer.Option("--read-only", help="Read-only files, with a tmpfs on /tmp.")
     ] = False,
     handler: options.Handler = None,
+    update: options.Update = False,
     base: options.Base = None,
     registry: Annotated[
         str | None,
@@ -116,10 +120,10 @@ def deploy(
 ) -> None:
     """Deploy a function and wait until it is up.
 
-    PATH needs a handler.py and nothing else. Deploying again updates the function.
+    SRC needs a handler.py and nothing else. Deploying again updates the function.
     """
     form = options.chosen(output, json, default=Format.TABLE)
-    source, called = _target(path, name, image=image, handler=handler)
+    source, called = _target(command, path, name, image=image, handler=handler, update=update)
     spec = _spec(
         name=called,
         image=_NO_IMAGE,
@@ -153,11 +157,15 @@ def deploy(
 
 
 def _target(
-    path: str | None, name: str | None, *, image: str | None, handler: str | None
+    command: typer.Context,
+    path: str | None,
+    name: str | None,
+    *,
+    image: str | None,
+    handler: str | None,
+    update: bool,
 ) -> tuple[Source | None, str]:
     """The source (None: an image is deployed as it is) and the function's name."""
-    from funker.images.source import read_source
-
     if image is not None:
         if path and name:
             raise UsageError(
@@ -166,13 +174,13 @@ def _target(
             )
         return None, path or name or basename(image)
     if path is None:
-        raise UsageError("what to deploy is missing", hint="Usage: funker deploy PATH [NAME]")
-    if not images.is_path(path) and ("/" in path or ":" in path):
+        raise UsageError("what to deploy is missing", hint="Usage: funker deploy SRC [NAME]")
+    if not images.is_source(path) and ("/" in path or ":" in path):
         raise UsageError(
             f"no such directory: {path}",
             hint=f"To deploy an image that exists: funker deploy --image {path} NAME",
         )
-    source = read_source(path, name=name, handler=handler)
+    source = images.opened(command, path, name=name, handler=handler, update=update)
     return source, source.name
 
 

@@ -36,6 +36,7 @@ _CALL_CODES = {
 #: By the class's name, so that this module needn't import the builder or pydantic to know them.
 _ERROR_CODES = {
     "SourceError": USAGE,
+    "AddressError": USAGE,
     "UsageError": USAGE,
     "SpecError": USAGE,
     "NameTaken": USAGE,

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from textwrap import indent
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from funker.cli import options, terminal
+from funker.cli import live, options, terminal
 from funker.cli.failures import UsageError
+from funker.cli.live import Live
 from funker.cli.output import Format, age, as_json, as_yaml, render
 from funker.cli.session import Session
 
 if TYPE_CHECKING:
-    from funker.backends.base import Backend, FunctionStatus
+    from funker.backends.base import FunctionStatus
 
-_COLUMNS = {"NAME": "name", "REPLICAS": "replicas", "IMAGE": "image", "AGE": "age"}
+_COLUMNS = {
+    "NAME": "name",
+    "REPLICAS": "replicas",
+    "STATUS": "status",
+    "IMAGE": "image",
+    "AGE": "age",
+}
+#: With a controller there is more to tell. What it doesn't know is a dash.
+_LIVE_COLUMNS = {
+    "NAME": "name",
+    "REPLICAS": "replicas",
+    "WARM": "free",
+    "BUSY": "busy",
+    "QUEUED": "queued",
+    "CALLS": "calls",
+    "ERRORS": "errors",
+    "STATUS": "status",
+    "IMAGE": "image",
+    "AGE": "age",
+}
+_COUNTS = ("free", "busy", "queued", "calls", "errors")
 
 
 def list_functions(
@@ -27,18 +48,25 @@ def list_functions(
     output: options.Output = None,
     json: options.Json = False,
 ) -> None:
-    """List functions."""
+    """List functions, with their live state where a controller is up."""
     form = options.chosen(output, json, default=Format.NAME if quiet else Format.TABLE)
-    functions = _backend(command).functions()
-    if form is Format.TABLE:
-        now = time.time()
-        items = [_row(function, now=now) for function in functions]
-        for function in functions:
-            for warning in function.warnings:
-                terminal.warn(f"{function.name}: {warning}")
-    else:
-        items = [_fields(function) for function in functions]
-    terminal.data(render(items, form, columns=_COLUMNS))
+    session: Session = command.obj
+    backend = session.backend()
+    functions = backend.functions()
+    if form is Format.NAME:  # for loops and completions: nobody else is asked
+        terminal.data("".join(f"{function.name}\n" for function in functions))
+        return
+    status = live.status(backend)
+    found = list(zip(functions, live.of(session, functions, status), strict=True))
+    if form is not Format.TABLE:
+        items = [_fields(function, state) for function, state in found]
+        terminal.data(render(items, form, columns={}))
+        return
+    now = time.time()
+    rows = [_row(function, state, now=now) for function, state in found]
+    for warning in _warnings(found):
+        terminal.warn(warning)
+    terminal.data(render(rows, form, columns=_LIVE_COLUMNS if status else _COLUMNS))
 
 
 def inspect(
@@ -51,8 +79,13 @@ def inspect(
     form = options.chosen(output, json, default=Format.JSON)
     if form is Format.TABLE:
         raise UsageError("a table can't hold it", hint="Use -o json or -o yaml.")
-    backend = _backend(command)
+    session: Session = command.obj
+    backend = session.backend()
     items = [backend.inspect(name) for name in names]
+    if form is not Format.NAME:
+        functions = [backend.find(name) for name in names]
+        states = live.of(session, functions, live.status(backend))
+        items = [_merged(*pair) for pair in zip(items, states, strict=True)]
     for name, item in zip(names, items, strict=True):
         for text in advice_lines(item):
             terminal.warn(f"{name}: {text}")
@@ -71,18 +104,14 @@ def remove(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Don't ask.")] = False,
 ) -> None:
     """Remove functions. Calls that are running may finish."""
-    backend = _backend(command)
+    session: Session = command.obj
+    backend = session.backend()
     found = [backend.find(name).name for name in names]  # all of them, before anything is removed
     terminal.confirm(f"Remove {', '.join(found)}", yes=yes)
     for name in found:
         with terminal.progress() as show:
             backend.remove(name, progress=show)
         terminal.data(f"{name}\n")
-
-
-def _backend(command: typer.Context) -> Backend:
-    session: Session = command.obj
-    return session.backend()
 
 
 def advice_lines(item: Mapping[str, Any]) -> list[str]:
@@ -98,16 +127,52 @@ def advice_lines(item: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _row(function: FunctionStatus, *, now: float) -> dict[str, object]:
+def _merged(item: Mapping[str, object], state: Live) -> dict[str, object]:
+    """What the backend knows, then what the router and the image tell."""
+    about = state.status or {}
+    warnings = [*cast("list[str]", item.get("warnings", []))]
+    if about.get("failing"):
+        warnings.append(f"it can't serve calls: {str(about['failing']).splitlines()[0]}")
+    if about.get("problem") and about["problem"] not in warnings:
+        warnings.append(str(about["problem"]))
+    if state.outdated:
+        warnings.append(f"its runtime is outdated: `funker rebuild {item['name']}` renews it")
+    return {**item, "outdated": state.outdated, "live": state.status, "warnings": warnings}
+
+
+def _warnings(found: Sequence[tuple[FunctionStatus, Live]]) -> list[str]:
+    """What a table has no room for, each thing once."""
+    lines = []
+    for function, state in found:
+        lines += [f"{function.name}: {warning}" for warning in function.warnings]
+        if problem := (state.status or {}).get("problem"):
+            lines.append(f"{function.name}: {problem}")
+        if state.direct:
+            lines.append(
+                f"{function.name}: it doesn't join the controller, so calls go to it directly; "
+                f"`funker inspect {function.name}` says more"
+            )
+    old = [function.name for function, state in found if state.outdated]
+    if old:
+        lines.append(f"outdated runtime: {', '.join(old)}; renew with `funker rebuild --outdated`")
+    return list(dict.fromkeys(lines))
+
+
+def _row(function: FunctionStatus, state: Live, *, now: float) -> dict[str, object]:
+    about = state.status or {}
     return {
         "name": function.name,
         "replicas": f"{function.running}/{function.wanted}",
+        **{key: about.get(key, "-") for key in _COUNTS},
+        "status": state.words(),
         "image": function.image,
         "age": age(function.age(now)),
     }
 
 
-def _fields(function: FunctionStatus) -> dict[str, object]:
+def _fields(function: FunctionStatus, state: Live) -> dict[str, object]:
+    """For programs. What only a controller can tell is null where there is none."""
+    about = state.status or {}
     return {
         "name": function.name,
         "image": function.image,
@@ -117,6 +182,8 @@ def _fields(function: FunctionStatus) -> dict[str, object]:
         "updated": _iso(function.updated),
         "stack": function.stack,
         "warnings": list(function.warnings),
+        "outdated": state.outdated,
+        **{key: about.get(key) for key in (*_COUNTS, "routed", "failing", "problem")},
     }
 
 

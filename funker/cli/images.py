@@ -21,7 +21,9 @@ _ID_DIGITS = 12
 
 def build(
     command: typer.Context,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="The function's directory.")],
+    path: Annotated[
+        str, typer.Argument(metavar="SRC", help="A directory, a .py file, or a git address.")
+    ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="The function's name, else the directory's.")
     ] = None,
@@ -31,11 +33,10 @@ def build(
         typer.Option("-t", "--tag", metavar="NAME:TAG", help="One more name for the image."),
     ] = None,
     handler: options.Handler = None,
+    update: options.Update = False,
 ) -> None:
     """Build a function's image and print its name."""
-    from funker.images.source import read_source
-
-    source = read_source(path, name=name, handler=handler)
+    source = opened(command, path, name=name, handler=handler, update=update)
     image = build_source(command.obj, source, base=base, tag=tag)
     terminal.data(f"{image.tag}\n")
 
@@ -53,11 +54,9 @@ def push(
     base: options.Base = None,
 ) -> None:
     """Push a function's image and print its name by digest."""
-    from funker.images.source import read_source
-
     session: Session = command.obj
-    if is_path(source):
-        image = build_source(session, read_source(source), base=base)
+    if is_source(source):
+        image = build_source(session, opened(command, source), base=base)
     elif (local := _local(session, source)) is not None:
         image = _image(local)
     else:
@@ -92,10 +91,10 @@ def deployable(session: Session, reference: str, function: str, *, registry: str
     local = _local(session, reference)
     if local is None:
         digest = _digest_in_registry(session, reference)
-        return Chosen(f"{_repository(reference)}@{digest}", reference, "")
+        return Chosen(f"{repository_of(reference)}@{digest}", reference, "")
     image = _image(local, function)
     for pulled in local.digests:
-        if pulled.startswith(f"{_repository(reference)}@") and not registry:
+        if pulled.startswith(f"{repository_of(reference)}@") and not registry:
             return Chosen(pulled, reference, image.platform)  # what other nodes can pull, too
     return _pushed(session, image, registry)
 
@@ -116,7 +115,7 @@ def _local(session: Session, reference: str) -> _Local | None:
     """
     with session.engine.errors():
         images = session.engine.api.images()
-    tagged = _repository(reference) != reference
+    tagged = repository_of(reference) != reference
     exact = reference if tagged else f"{reference}:latest"
     wanted = {reference, f"funker/{reference}"}
     digits = reference.removeprefix("sha256:")
@@ -125,7 +124,7 @@ def _local(session: Session, reference: str) -> _Local | None:
         for image in images
         for name in image["RepoTags"] or [""]
         if name in wanted
-        or _repository(name) in wanted
+        or repository_of(name) in wanted
         or (len(digits) >= _ID_DIGITS and image["Id"].startswith(f"sha256:{digits}"))
     ]
     if not found:
@@ -145,7 +144,7 @@ def _image(local: _Local, function: str = "") -> Image:
     return Image(
         id=local.id,
         tag=local.tag,
-        name=function or _repository(local.tag).rpartition("/")[2],
+        name=function or repository_of(local.tag).rpartition("/")[2],
         platform=local.labels.get("funker.platform", ""),
         handler=local.labels.get("funker.handler", ""),
         built=False,
@@ -171,15 +170,36 @@ def _pushed(session: Session, image: Image, registry: str | None) -> Chosen:
     return Chosen(reference, image.tag, image.platform)
 
 
-def _repository(reference: str) -> str:
+def repository_of(reference: str) -> str:
     """The name without its tag. A colon before a slash belongs to a registry's port."""
     head, colon, tag = reference.rpartition(":")
     return head if colon and "/" not in tag else reference
 
 
-def is_path(text: str) -> bool:
-    """Whether a word means a source on disk: `add/`, `./add`, or whatever exists under the name."""
-    return text.startswith((".", "/", "~")) or text.endswith(("/", ".py")) or Path(text).exists()
+def is_source(text: str) -> bool:
+    """Whether a word means a source and no image.
+
+    `add/`, `./add`, whatever exists under the name, or a git address.
+    """
+    from funker.images.address import is_git
+
+    is_path = text.startswith((".", "/", "~")) or text.endswith(("/", ".py"))
+    return is_path or Path(text).exists() or is_git(text)
+
+
+def opened(
+    command: typer.Context,
+    path: str,
+    *,
+    name: str | None = None,
+    handler: str | None = None,
+    update: bool = False,
+) -> Source:
+    """The source at SRC. What was fetched for it stays in place until the command ends."""
+    from funker.images.fetch import open_source
+
+    opening = open_source(path, name=name, handler=handler, update=update, progress=terminal.note)
+    return command.with_resource(opening)
 
 
 def build_source(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from funker.cli import options, terminal
+from funker.cli import calls, options, terminal
 from funker.cli.failures import UsageError
 from funker.cli.session import Session
 
@@ -32,14 +33,25 @@ def logs(
     timestamps: Annotated[
         bool, typer.Option("-t", "--timestamps", help="Show when each line was written.")
     ] = False,
+    one: Annotated[
+        str | None,
+        typer.Option("--call", metavar="ID", help="What became of this call, and what it printed."),
+    ] = None,
+    way: options.Router = None,
 ) -> None:
     """Show what a function's replicas wrote.
 
-    What they wrote to stderr goes to stderr.
+    What they wrote to stderr goes to stderr. With --call the controller tells, also of a call
+    whose replica is gone.
     """
     last = lines_wanted(tail)
     start = None if since is None else moment(since, now=time.time())
     session: Session = command.obj
+    if one is not None:
+        _exclude({"--follow": follow, "--since": since, "--timestamps": timestamps})
+        with calls.asking(session, name, way) as (controller, full_name):
+            calls.show(controller, full_name, one, tail=last)
+        return
     lines = session.backend().logs(
         name, follow=follow, tail=last, since=start, timestamps=timestamps
     )
@@ -49,6 +61,15 @@ def logs(
             terminal.note(text)
         else:
             terminal.data(f"{text}\n")
+
+
+def _exclude(flags: Mapping[str, object]) -> None:
+    """Raises UsageError if one of these was given beside --call."""
+    for flag, value in flags.items():
+        if value:
+            raise UsageError(
+                f"--call and {flag} exclude each other", hint="What a call printed is kept whole."
+            )
 
 
 def one_line(line: LogLine, *, timestamps: bool) -> str:

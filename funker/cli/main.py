@@ -17,7 +17,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from funker import __version__
-from funker.cli import call, deploy, failures, functions, images, logs, scaffold, terminal
+from funker.cli import (
+    call,
+    calls,
+    deploy,
+    failures,
+    functions,
+    images,
+    logs,
+    rebuild,
+    scaffold,
+    scale,
+    terminal,
+)
 from funker.cli.failures import UsageError
 from funker.cli.session import Session
 from funker.rpc.errors import FunkerError
@@ -39,6 +51,9 @@ app.command()(call.call)
 app.command("ls")(functions.list_functions)
 app.command()(functions.inspect)
 app.command()(logs.logs)
+app.command()(calls.calls)
+app.command()(scale.scale)
+app.command()(rebuild.rebuild)
 app.command("rm")(functions.remove)
 
 #: Options that work on either side of the command's name, and whether they take a value.

@@ -12,7 +12,7 @@ from funker.cli.session import Session
 from funker.rpc.errors import FunkerError
 
 
-def _functions(context: typer.Context, incomplete: str) -> list[str]:
+def functions(context: typer.Context, incomplete: str) -> list[str]:
     """Names for the shell's completion; none if they can't be had, since Tab can't show why."""
     session = Session(context=context.find_root().params.get("context"))
     try:
@@ -25,10 +25,27 @@ def _functions(context: typer.Context, incomplete: str) -> list[str]:
 
 
 Function = Annotated[
-    str, typer.Argument(metavar="NAME", help="The function.", autocompletion=_functions)
+    str, typer.Argument(metavar="NAME", help="The function.", autocompletion=functions)
 ]
 Functions = Annotated[
-    list[str], typer.Argument(metavar="NAME", help="The functions.", autocompletion=_functions)
+    list[str], typer.Argument(metavar="NAME", help="The functions.", autocompletion=functions)
+]
+MaybeFunction = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="The function, else all.", autocompletion=functions),
+]
+MaybeFunctions = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="The functions.", autocompletion=functions),
+]
+Router = Annotated[
+    str | None,
+    typer.Option(
+        "--router",
+        envvar="FUNKER_ROUTER",
+        metavar="HOST:PORT",
+        help="The router, without Docker; FUNKER_KEY_FILE is its key.",
+    ),
 ]
 Base = Annotated[
     str | None,
@@ -37,6 +54,9 @@ Base = Annotated[
 Handler = Annotated[
     str | None,
     typer.Option(metavar="MODULE:CALLABLE", help="The callable to serve, else handler:handle."),
+]
+Update = Annotated[
+    bool, typer.Option("-u", "--update", help="Fetch a repository's newest, if SRC is one.")
 ]
 Output = Annotated[
     Format | None,

@@ -44,19 +44,32 @@ def as_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def render(
-    items: Sequence[Mapping[str, object]], output: Format, *, columns: Mapping[str, str]
+    items: Sequence[Mapping[str, object]],
+    output: Format,
+    *,
+    columns: Mapping[str, str],
+    key: str = "name",
 ) -> str:
-    """Many things of one kind. `columns`: header → key, for the table; each has a "name"."""
+    """Many things of one kind. `columns`: header → key, for the table; `key`: what names each."""
     match output:
         case Format.JSON:
             return as_json(list(items))
         case Format.YAML:
             return as_yaml(list(items))
         case Format.NAME:
-            return "".join(f"{item['name']}\n" for item in items)
+            return "".join(f"{item[key]}\n" for item in items)
         case Format.TABLE:
-            rows = [[str(item.get(key, "")) for key in columns.values()] for item in items]
+            rows = [[str(item.get(field, "")) for field in columns.values()] for item in items]
             return as_table(list(columns), rows)
+
+
+def milliseconds(value: float | None) -> str:
+    """A time of a call: 12ms, 1.5s, 3m20s; a dash if it isn't known."""
+    if value is None:
+        return "-"
+    if value < 1000:
+        return f"{value:.0f}ms"
+    return f"{value / 1000:.1f}s" if value < 60_000 else age(value / 1000)
 
 
 def age(seconds: float) -> str:

@@ -7,7 +7,6 @@ with every engine and context that the docker library reaches, and needs no dock
 
 from __future__ import annotations
 
-import importlib.util
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,15 +18,21 @@ from docker import DockerClient
 from docker.errors import APIError, DockerException, ImageNotFound
 from requests.exceptions import RequestException
 
-import funker
 from funker.images import recipe as recipes
 from funker.images.buildlog import BuildLog
 from funker.images.context import write_context
 from funker.images.recipe import Plan
 from funker.images.source import Source, SourceFile, check_syntax, read_source
 from funker.rpc.errors import FunkerError
+from funker.spec.runtime import runtime_files
 
-__all__ = ["DEFAULT_BASE", "BaseImageError", "BuildError", "Image", "build"]
+__all__ = [
+    "DEFAULT_BASE",
+    "BaseImageError",
+    "BuildError",
+    "Image",
+    "build",
+]
 
 DEFAULT_BASE = "python:3.12-slim"
 
@@ -83,7 +88,7 @@ def build(
     """
     if not isinstance(source, Source):
         source = read_source(source, name=name, handler=handler)
-    with _engine_errors(f"can't build {source.name}"):
+    with engine_errors(f"can't build {source.name}"):
         found = _base_image(docker, base or DEFAULT_BASE, progress)
         if not recipes.has_newer_python(found["Config"].get("Env") or []):
             check_syntax(source)
@@ -91,7 +96,7 @@ def build(
         files = runtime_files()
         runtime = recipes.plan_runtime(base_id=found["Id"], platform=platform, runtime=files)
         plan = recipes.plan_function(source, runtime)
-        image = _find(docker, plan)
+        image = find_planned(docker, plan)
         built = image is None
         if image is None:
             _ensure_runtime(docker, runtime, files, base or DEFAULT_BASE, progress)
@@ -100,7 +105,7 @@ def build(
                 image = _build_own(docker, source, plan, runtime, progress)
             else:
                 sent = [(f"app/{file.path}", file) for file in source.files]
-                image = _run(
+                image = run(
                     docker, progress, recipe=plan.labelled(plan.recipe), files=sent, tag=plan.tag
                 )
         else:
@@ -110,26 +115,9 @@ def build(
     return Image(image, tag or plan.tag, source.name, platform, source.handler, built)
 
 
-def runtime_files() -> dict[str, bytes]:
-    """What replicas need of this project, by path under site-packages: nothing of the CLI."""
-    package = Path(funker.__file__).parent
-    spec = importlib.util.find_spec("funker_runtime")
-    if spec is None or spec.origin is None:
-        raise BuildError(
-            "the replica's runtime (funker_runtime) is missing from this installation",
-            hint="Install funker-swarm again; in a clone, run from its own environment.",
-        )
-    replica = Path(spec.origin).parent
-    paths = {"funker/__init__.py": package / "__init__.py"}
-    for root, prefix in ((package / "rpc", "funker/rpc"), (replica, "funker_runtime")):
-        for path in sorted(root.rglob("*.py")):
-            paths[f"{prefix}/{path.relative_to(root).as_posix()}"] = path
-    return {name: path.read_bytes() for name, path in paths.items()}
-
-
 def _base_image(docker: DockerClient, base: str, progress: Progress) -> Mapping[str, Any]:
     """What the engine knows of the base image. The engine's own comes first: pull to renew it."""
-    found = _inspect(docker, base)
+    found = inspect_image(docker, base)
     if found is not None:
         return found
     progress(f"pulling {base}")
@@ -141,7 +129,7 @@ def _base_image(docker: DockerClient, base: str, progress: Progress) -> Mapping[
             hint="Check its name and the engine's way to the registry (`docker pull "
             f"{base}`), or choose another with --base or FUNKER_BASE.",
         ) from exc
-    found = _inspect(docker, base)
+    found = inspect_image(docker, base)
     if found is None:
         raise BaseImageError(f"the base image {base} is gone again", hint="Try once more.")
     return found
@@ -154,11 +142,11 @@ def _ensure_runtime(
     base: str,
     progress: Progress,
 ) -> None:
-    image = _find(docker, plan)
+    image = find_planned(docker, plan)
     if image is None:
         progress(f"building {plan.tag}, the runtime on {base}: once for all functions")
         sent = {f"runtime/{path}": data for path, data in files.items()}
-        image = _run(docker, progress, recipe=plan.labelled(plan.recipe), extra=sent, tag=plan.tag)
+        image = run(docker, progress, recipe=plan.labelled(plan.recipe), extra=sent, tag=plan.tag)
     _tag(docker, image, recipes.RUNTIME_ALIAS)
 
 
@@ -167,8 +155,8 @@ def _build_own(
 ) -> str:
     """The user's Dockerfile first, then what makes any image a replica."""
     files = [(file.path, file) for file in source.files]
-    image = _run(docker, progress, files=files, buildargs={"FUNKER_BASE": runtime.tag})
-    found = _inspect(docker, image)
+    image = run(docker, progress, files=files, buildargs={"FUNKER_BASE": runtime.tag})
+    found = inspect_image(docker, image)
     assert found is not None  # it was made a moment ago
     config = found["Config"]
     problem = recipes.own_image_problem(config, runtime)
@@ -177,10 +165,10 @@ def _build_own(
     if config.get("Volumes"):
         progress(f"warning: VOLUME {' '.join(config['Volumes'])} makes a volume for every call")
     finish = recipes.finish_recipe(user=config.get("User") or "", handler=source.handler)
-    return _run(docker, progress, recipe=plan.labelled(f"FROM {image}\n{finish}"), tag=plan.tag)
+    return run(docker, progress, recipe=plan.labelled(f"FROM {image}\n{finish}"), tag=plan.tag)
 
 
-def _run(
+def run(
     docker: DockerClient,
     progress: Progress,
     *,
@@ -217,16 +205,16 @@ def _run(
     return log.image
 
 
-def _find(docker: DockerClient, plan: Plan) -> str | None:
+def find_planned(docker: DockerClient, plan: Plan) -> str | None:
     """The id of the planned image if the engine has it, by name and by the whole hash."""
-    found = _inspect(docker, plan.tag)
+    found = inspect_image(docker, plan.tag)
     if found is None:
         return None
     labels = found["Config"].get("Labels") or {}
     return str(found["Id"]) if plan.labels.items() <= labels.items() else None
 
 
-def _inspect(docker: DockerClient, image: str) -> Mapping[str, Any] | None:
+def inspect_image(docker: DockerClient, image: str) -> Mapping[str, Any] | None:
     try:
         return dict(docker.images.get(image).attrs)
     except ImageNotFound:
@@ -247,7 +235,7 @@ def _platform(image: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def _engine_errors(doing: str) -> Iterator[None]:
+def engine_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except APIError as exc:

@@ -24,7 +24,11 @@ def write_context(
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
         for name, file in files:
-            if file.kind == "file":
+            if file.content is not None:
+                info = _entry(name, tarfile.REGTYPE, executable=file.executable)
+                info.size = len(file.content)
+                tar.addfile(info, io.BytesIO(file.content))
+            elif file.kind == "file":
                 info = _entry(name, tarfile.REGTYPE, executable=file.executable)
                 with file.location.open("rb") as content:
                     info.size = file.location.stat().st_size

@@ -1,11 +1,12 @@
 """What goes into an image and what the image is called: pure text and hashes, no engine, no disk.
 
-Three recipes (Dockerfiles):
+Four recipes (Dockerfiles):
 
     runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all functions.
     function   FROM the runtime: Debian packages, then requirements, then the source, so that a
                change to the source alone installs nothing again.
     finish     FROM what a user's own Dockerfile made: the last touches that it needn't know.
+    renewed    FROM a function's image whose source isn't at hand: another version of the runtime.
 
 An image's name carries the hash of all that it is made of. Whatever is in the hash rebuilds it
 (a patched base, another runtime, another recipe, the source); nothing else does.
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from funker.images.source import DEFAULT_HANDLER, Source, SourceFile
+from funker.spec.runtime import VARIABLE, runtime_version
 
 #: The one library that replicas share. Pinned: two machines build the same runtime.
 PYZMQ = "27.3.0"
@@ -42,6 +44,10 @@ LABEL_BASE = "funker.base"
 LABEL_PLATFORM = "funker.platform"
 LABEL_SOURCE = "funker.source"
 LABEL_HANDLER = "funker.handler"
+#: The version of the runtime's files, whatever they were installed on. Replicas tell it as theirs.
+LABEL_VERSION = "funker.runtime-version"
+#: Of a renewed image: the ID of the one that it was made from.
+LABEL_RENEWED_FROM = "funker.renewed-from"
 
 #: Hex digits of a hash in a tag: 48 bits, and labels hold the whole.
 TAG_DIGITS = 12
@@ -65,6 +71,8 @@ _INSTALL_AND_COMPILE = (
     "-name '*.py' -newer /tmp/before -print0 | { xargs -0r {compile} -q || true; } && "
     "rm /tmp/before"
 )
+
+_HAS_PYZMQ = f"""python3 -c 'import sys, zmq; sys.exit(zmq.__version__ != "{PYZMQ}")'"""
 
 _CHECK_PYTHON = (
     "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "
@@ -92,6 +100,7 @@ _ADD_USER = (
 
 _INSTALL_RUNTIME = (
     """site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && """
+    'rm -rf "$site/funker/rpc" "$site/funker_runtime" && '  # of another version, in `renewed`
     f'cp -r /opt/funker/. "$site" && {_COMPILE} "$site/funker" "$site/funker_runtime" '
     "&& rm -r /opt/funker && python3 -I -c 'import funker.rpc, funker_runtime'"
 )
@@ -118,6 +127,7 @@ class Plan:
 
 def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -> Plan:
     """The shared layer on a base image. `runtime` maps paths under site-packages to contents."""
+    current = runtime_version(runtime)
     recipe = _lines(
         f"FROM {base_id}",
         "USER root",
@@ -127,6 +137,7 @@ def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -
         f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
         "COPY runtime/ /opt/funker/",
         f"RUN {_INSTALL_RUNTIME}",
+        f"ENV {VARIABLE}={current}",
         "WORKDIR /app",
         "STOPSIGNAL SIGTERM",
         "HEALTHCHECK NONE",
@@ -137,8 +148,40 @@ def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -
     return Plan(
         tag=f"{RUNTIME_REPOSITORY}:{version[:TAG_DIGITS]}",
         recipe=recipe,
-        labels={LABEL_RUNTIME: version, LABEL_BASE: base_id, LABEL_PLATFORM: platform},
+        labels={
+            LABEL_RUNTIME: version,
+            LABEL_VERSION: current,
+            LABEL_BASE: base_id,
+            LABEL_PLATFORM: platform,
+        },
     )
+
+
+def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
+    """The image of a function with the runtime of `version` in place of the one that it has.
+
+    `image_id` and `user` are of the image that it starts from. Its labels stay where these don't
+    replace them.
+    """
+    recipe = _lines(
+        f"FROM {image_id}",
+        "USER root",
+        f"RUN {_HAS_PYZMQ} || {{ {_install(f'pyzmq=={PYZMQ}')}; }}",
+        "COPY runtime/ /opt/funker/",
+        f"RUN {_INSTALL_RUNTIME}",
+        f"ENV {VARIABLE}={version}",
+        f"USER {user or 'root'}",
+    )
+    return Plan(
+        tag=f"{repository(name)}:{renewed_digits(image_id, version)}",
+        recipe=recipe,
+        labels={LABEL_VERSION: version, LABEL_RENEWED_FROM: image_id},
+    )
+
+
+def renewed_digits(image_id: str, version: str) -> str:
+    """The version in a renewed image's name. (Only its labels are known where this is asked.)"""
+    return _hash(["renewed", image_id, version])[:TAG_DIGITS]
 
 
 def plan_function(source: Source, runtime: Plan) -> Plan:

@@ -20,6 +20,7 @@ from typing import Literal
 
 from docker.utils.build import exclude_paths
 
+from funker.images.script import dependencies
 from funker.rpc.errors import FunkerError
 from funker.spec.values import check_name
 
@@ -50,13 +51,21 @@ class SourceError(FunkerError):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One entry of a source. `digest` is the SHA-256 of a file's content, or a link's target."""
+    """One entry of a source. `digest` is the SHA-256 of a file's content, or a link's target.
+
+    `content` is that of a file that lies nowhere: what another file, `location`, asks for.
+    """
 
     path: str  # relative to the source, with slashes
     kind: Literal["file", "directory", "link"]
     executable: bool
     digest: str
     location: Path
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        """The content of a file."""
+        return self.location.read_bytes() if self.content is None else self.content
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,7 @@ def check_syntax(source: Source) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an odd escape in a string is no error
-            compile(handler.location.read_bytes(), str(shown), "exec", dont_inherit=True)
+            compile(handler.read(), str(shown), "exec", dont_inherit=True)
     except SyntaxError as exc:
         place = f"{shown}:{exc.lineno}:{exc.offset}" if exc.lineno else str(shown)
         line = f"\n    {exc.text.strip()}" if exc.text else ""
@@ -158,7 +167,8 @@ def check_syntax(source: Source) -> None:
 def _read_file(location: Path, *, name: str | None, handler: str | None) -> Source:
     """One Python file becomes the handler's module, whatever it is called.
 
-    `json.py` must not hide the library of that name, nor need `my-job.py` be an identifier.
+    `json.py` must not hide the library of that name, nor need `my-job.py` be an identifier. What
+    it depends on is said in the file itself.
     """
     if handler is not None and ":" in handler:
         stem, _, callable_name = handler.partition(":")
@@ -174,14 +184,23 @@ def _read_file(location: Path, *, name: str | None, handler: str | None) -> Sour
     except OSError as exc:
         raise SourceError(f"can't read {location}: {exc.strerror}") from exc
     assert file is not None  # a regular file, or the link to one resolved
+    text = file.read().decode("utf-8-sig", errors="replace")  # the compiler judges the encoding
+    try:
+        requirements = "".join(f"{line}\n" for line in dependencies(text))
+    except ValueError as exc:
+        raise SourceError(
+            f"{location}: {exc}",
+            hint='Write `# dependencies = ["pillow==11.0"]` between `# /// script` and `# ///`.',
+        ) from exc
+    files = (file, _generated("requirements.txt", requirements, file)) if requirements else (file,)
     return Source(
         location=location,
         name=check_name(name or location.stem),
         handler=handler,
         handler_file=file.path,
-        files=(file,),
+        files=files,
         packages=(),
-        requirements=False,
+        requirements=bool(requirements),
         requirements_need_files=False,
         own_dockerfile=False,
     )
@@ -198,6 +217,12 @@ def _describe(location: Path, path: str) -> SourceFile | None:
     with location.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return SourceFile(path, "file", bool(mode & stat.S_IXUSR), digest, location)
+
+
+def _generated(path: str, text: str, origin: SourceFile) -> SourceFile:
+    content = text.encode()
+    digest = hashlib.sha256(content).hexdigest()
+    return SourceFile(path, "file", False, digest, origin.location, content)
 
 
 def _ignore_patterns(dockerignore: Path) -> list[str]:
@@ -235,7 +260,7 @@ def _missing(location: Path) -> SourceError:
     parent = location.parent
     beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
     close = difflib.get_close_matches(location.name, beside, n=1)
-    hint = f"Did you mean {parent / close[0]}?" if close else "Give the function's directory."
+    hint = f"Did you mean {parent / close[0]}?" if close else "Give a directory or a git address."
     return SourceError(f"no such directory: {location}", hint=hint)
 
 

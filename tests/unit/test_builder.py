@@ -17,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import funker
-from funker.images.builder import BuildError, build, runtime_files
+from funker.images.builder import BuildError, build
 from funker.images.buildlog import TAIL_LINES, BuildLog
 from funker.images.context import write_context
 from funker.images.source import SourceFile, select_files
+from funker.spec.runtime import runtime_files
 
 WriteFunction = Callable[..., Path]
 

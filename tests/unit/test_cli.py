@@ -9,7 +9,6 @@ import threading
 import pytest
 
 from funker.backends.base import DeployFailed, EngineUnavailable, LogLine, UnknownContext
-from funker.backends.memory import Memory
 from funker.cli import (
     deploy,
     failures,
@@ -19,7 +18,6 @@ from funker.cli import (
     main,
     output,
     payload,
-    session,
     signature,
 )
 from funker.cli.failures import UsageError
@@ -383,19 +381,6 @@ def test_global_options_may_stand_after_the_command(words, hoisted):
     assert main.hoisted(words) == hoisted
 
 
-@pytest.fixture
-def typed(capsys):
-    """Runs a command line as a user would and gives (exit code, stdout, stderr)."""
-
-    def run(*words: str) -> tuple[int, str, str]:
-        code = main.run(main.hoisted(words))
-        out, err = capsys.readouterr()
-        assert not any(line.startswith("Traceback") for line in err.splitlines())
-        return code, out, err
-
-    return run
-
-
 def test_nothing_typed_shows_the_help(typed):
     code, out, err = typed()
     assert code == 0
@@ -430,7 +415,7 @@ def test_the_version_is_one_line(typed):
             "funker call: missing argument 'NAME'",
             "Usage: funker call [OPTIONS] NAME [X=VALUE]...",
         ),
-        (["deploy"], "what to deploy is missing", "Usage: funker deploy PATH [NAME]"),
+        (["deploy"], "what to deploy is missing", "Usage: funker deploy SRC [NAME]"),
         (
             ["deploy", "ghcr.io/me/add:1"],
             "no such directory: ghcr.io/me/add:1",
@@ -447,6 +432,29 @@ def test_the_version_is_one_line(typed):
         (["call", "add", "--json", "-o", "yaml"], "--json and -o yaml exclude each other", ""),
         (["logs", "add", "--tail", "many"], "--tail: 'many' is no count", ""),
         (["inspect", "add", "-o", "table"], "a table can't hold it", "Use -o json or -o yaml."),
+        (["scale"], "funker scale: missing argument 'NAME=N'", ""),
+        (["scale", "add"], "'add' says no number of replicas", ""),
+        (["scale", "add", "many"], "add: 'many' is no number of replicas", ""),
+        (["scale", "add=-1"], "add: '-1' is no number of replicas", ""),
+        (["scale", "add=1", "add=2"], "add was given twice", ""),
+        (["rebuild"], "which functions is not clear", "Give names, or --all, or --outdated."),
+        (["rebuild", "add", "--all"], "which functions is not clear", ""),
+        (
+            ["calls", "-n", "many"],
+            "funker calls: invalid value for '-n' / '--last': Input should be a valid integer",
+            "",
+        ),
+        (
+            ["logs", "add", "--call", "a", "-f"],
+            "--call and --follow exclude each other",
+            "What a call printed is kept whole.",
+        ),
+        (
+            ["call", "add", "--router", "host:port"],
+            "--router: 'host:port' has no port number",
+            "Write HOST:PORT.",
+        ),
+        (["calls", "--router", "host:0"], "--router: 'host:0' has no port number", ""),
         (["ls", "--context"], "option '--context' requires an argument", ""),
     ],
 )
@@ -540,20 +548,12 @@ def test_an_unknown_context_is_an_error_and_no_other_engine(typed, monkeypatch, 
 # --- commands on a backend in memory --------------------------------------------------------------
 
 
-@pytest.fixture
-def memory(monkeypatch) -> Memory:
-    """The backend of every command that is typed."""
-    backend = Memory({"add": lambda x, y: x + y, "echo": lambda body: body})
-    monkeypatch.setattr(session, "open_backend", lambda *_, **__: backend)
-    return backend
-
-
 def test_ls_prints_a_table_json_yaml_or_names(typed, memory):
     code, out, err = typed("ls")
     assert (code, err) == (0, "")
     header, first, second = out.splitlines()
-    assert header.split() == ["NAME", "REPLICAS", "IMAGE", "AGE"]
-    assert first.split()[:2] == ["add", "1/1"]
+    assert header.split() == ["NAME", "REPLICAS", "STATUS", "IMAGE", "AGE"]
+    assert first.split()[:3] == ["add", "1/1", "ok"]
     assert second.split()[:2] == ["echo", "1/1"]
     assert typed("ls", "-q")[1] == typed("ls", "-o", "name")[1] == "add\necho\n"
     assert [item["name"] for item in json.loads(typed("ls", "--json")[1])] == ["add", "echo"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from funker.backends.base import Backend, DeployFailed
+from funker.backends.base import Backend, ControlPlane, DeployFailed, NoController
 from funker.backends.memory import Memory
 from funker.rpc.client import invoke
 from funker.rpc.errors import (
@@ -129,3 +129,74 @@ def test_a_ping_tells_whether_there_is_a_function() -> None:
     with Memory({"add": add}).transport() as transport:
         assert transport.ping("add").state == "idle"
         assert transport.ping("sub").state == "absent"
+
+
+def test_scaling_and_another_image_change_nothing_else() -> None:
+    backend = Memory({"add": add})
+    before = backend.inspect("add")["settings"]
+    backend.scale("add", 3)
+    deployment = backend.set_image("add", ID, "funker/add:1")
+    assert (deployment.outcome, deployment.image) == ("updated", "funker/add:1")
+    after = backend.inspect("add")["settings"]
+    assert isinstance(before, dict)
+    assert after == before | {"replicas": 3, "image": ID, "image_name": "funker/add:1"}
+    with pytest.raises(FunctionNotFound):
+        backend.scale("ad", 1)
+
+
+def test_the_controller_answers_between_up_and_down() -> None:
+    backend = Memory({"add": add})
+    with pytest.raises(NoController):
+        backend.controller()
+    assert backend.down() == []
+    assert backend.up(ControlPlane()) != []
+    assert backend.up(ControlPlane()) == []
+    with backend.controller() as controller:
+        assert controller.query("status")["functions"]["add"]["free"] == 1
+    assert backend.down() != []
+    with pytest.raises(NoController):
+        backend.controller()
+
+
+def test_the_controller_tells_what_became_of_calls() -> None:
+    backend = Memory({"div": lambda x: 1 / x, "add": add})
+    backend.call("div", x=1)
+    backend.call("add", x=1, y=2)
+    with pytest.raises(FunctionError) as caught:
+        backend.call("div", x=0)
+    backend.up(ControlPlane())
+    with backend.controller() as controller:
+        newest, *_ = records = controller.query("calls", function="div")
+        assert [record["outcome"] for record in records] == ["function_error", "ok"]
+        assert newest["id"] == caught.value.id
+        assert newest["message"] == "ZeroDivisionError: division by zero"
+        assert controller.query("call", id=newest["id"]) == newest
+        assert controller.query("call", id="none") is None
+        assert len(controller.query("calls")) == 3
+        assert len(controller.query("calls", limit=2)) == 2
+        div = controller.query("status")["functions"]["div"]
+        assert (div["calls"], div["errors"]) == (2, 1)
+
+
+def test_a_call_that_runs_is_told_as_such() -> None:
+    started, release = threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        started.set()
+        return release.wait(10)
+
+    backend = Memory({"wait": wait})
+    backend.up(ControlPlane())
+    caller = threading.Thread(target=backend.call, args=("wait",))
+    caller.start()
+    try:
+        assert started.wait(10)
+        with backend.controller() as controller:
+            state = controller.query("status")["functions"]["wait"]
+            assert (state["free"], state["busy"]) == (0, 1)
+            (replica,) = state["replicas"]
+            (id,) = replica["calls"]
+            assert controller.query("call", id=id)["outcome"] == "running"
+    finally:
+        release.set()
+        caller.join()

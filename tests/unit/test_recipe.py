@@ -22,6 +22,7 @@ from funker.images.recipe import (
     plan_runtime,
 )
 from funker.images.source import Source, SourceFile, read_source
+from funker.spec.runtime import runtime_version
 from funker.spec.values import check_name
 
 HANDLER = "def handle(x, y):\n    return x + y\n"
@@ -168,11 +169,47 @@ def test_requirements_that_need_other_files_are_installed_after_them(tmp_path: P
     assert text.index("COPY app/ /app/") < text.index("-r requirements.txt")
 
 
+# Versions of the runtime
+
+
+def test_the_runtime_s_version_is_that_of_its_files_on_any_base() -> None:
+    one, other = runtime("sha256:aa", "linux/amd64"), runtime("sha256:bb", "linux/arm64")
+    version = runtime_version({"funker/__init__.py": b""})
+
+    assert one.labels["funker.runtime-version"] == version
+    assert one.labels["funker.runtime-version"] == other.labels["funker.runtime-version"]
+    assert f"ENV FUNKER_VERSION={version}\n" in one.recipe
+    assert runtime_version({"funker/__init__.py": b"#"}) != version
+    assert runtime_version({"funker/rpc/__init__.py": b""}) != version
+
+
+def test_a_renewed_image_changes_the_runtime_and_gives_the_user_back() -> None:
+    plan = recipe.plan_renewed("shop_add", image_id="sha256:aa", user="33:33", version="v2")
+    lines = plan.recipe.splitlines()
+
+    assert lines[:2] == ["FROM sha256:aa", "USER root"]
+    assert lines[-2:] == ["ENV FUNKER_VERSION=v2", "USER 33:33"]
+    assert plan.tag == f"funker/shop_add:{recipe.renewed_digits('sha256:aa', 'v2')}"
+    assert plan.labels == {
+        "funker.runtime-version": "v2",
+        "funker.renewed-from": "sha256:aa",
+    }
+    other = recipe.plan_renewed("shop_add", image_id="sha256:aa", user="33:33", version="v3")
+    assert other.tag != plan.tag
+
+
+def test_a_renewed_image_of_root_stays_root_s() -> None:
+    plan = recipe.plan_renewed("add", image_id="sha256:aa", user="", version="v2")
+
+    assert plan.recipe.endswith("USER root\n")
+
+
 def test_labels_tell_how_an_image_came_to_be() -> None:
     plan = plan_function(source_of([]), runtime())
 
     assert set(plan.labels) == {
         "funker.runtime",
+        "funker.runtime-version",
         "funker.base",
         "funker.platform",
         "funker.source",

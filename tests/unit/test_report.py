@@ -58,6 +58,20 @@ def test_the_json_has_figures_floors_and_targets(
     }
 
 
+def test_a_run_with_other_options_is_no_full_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    arguments = ["bench", "--seconds", "2", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    given: dict[str, float] = {}
+    with pytest.raises(SystemExit):
+        main("sample", lambda _, **options: given.update(options), seconds=300.0, calls=200)
+    assert given == {"seconds": 2.0, "calls": 200}
+    assert "not a full run: --seconds is 2.0, not 300.0" in capsys.readouterr().out
+    assert json.loads(file.read_text())["changed"] == {"seconds": 2.0}
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0, 1), (50, 2), (75, 3), (99, 4), (100, 4)])
 def test_a_percentile_is_one_of_the_values(share: float, expected: int) -> None:
     assert percentile([4, 1, 3, 2], share) == expected

@@ -11,6 +11,7 @@ from funker.backends.base import DeployFailed, ImageMissing, NoNodeFits
 from funker.backends.swarm.advice import advise
 from funker.backends.swarm.names import choose
 from funker.backends.swarm.placement import place
+from funker.backends.swarm.report import with_image
 from funker.backends.swarm.rollout import Rollout
 from funker.backends.swarm.service import Surroundings, same, service_spec
 from funker.rpc.errors import AmbiguousFunction, FunctionNotFound
@@ -48,6 +49,18 @@ def test_every_service_has_the_settings_that_a_one_shot_function_needs() -> None
     assert service["UpdateConfig"]["FailureAction"] == "continue"
     assert "LogDriver" not in template
     assert "ForceUpdate" not in template
+
+
+def test_another_image_changes_nothing_else_of_a_service() -> None:
+    before = made(image_name="funker/add:1", labels={"team": "blue"}, limit_cpu=0.5)
+    kept = copy.deepcopy(before)
+    after = with_image(before, DIGEST, "funker/add:2")
+    assert before == kept
+    assert container(after)["Image"] == DIGEST
+    assert after["Labels"]["funker.image"] == "funker/add:2"
+    assert after == made(
+        image=DIGEST, image_name="funker/add:2", labels={"team": "blue"}, limit_cpu=0.5
+    )
 
 
 def test_a_replica_is_told_who_and_where_it_is() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import socket
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from funker.images.context import write_context
 from funker.images.source import (
     SourceError,
     SourceFile,
@@ -71,6 +74,84 @@ def test_the_handler_of_a_single_file_is_in_that_file(tmp_path: Path) -> None:
         read_source(tmp_path / "add.py", handler="other:handle")
 
     assert "add:handle" in caught.value.hint
+
+
+SCRIPT = f"""\
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "six==1.17.0",
+#   'tomli; python_version < "3.12"',
+# ]
+# ///
+{HANDLER}"""
+
+
+def test_a_single_file_names_its_requirements_in_a_comment_block(tmp_path: Path) -> None:
+    write(tmp_path, {"add.py": SCRIPT.replace("\n", "\r\n")})
+
+    source = read_source(tmp_path / "add.py")
+
+    assert source.requirements
+    assert paths(source.files) == ["handler.py", "requirements.txt"]
+    assert source.files[1].read() == b'six==1.17.0\ntomli; python_version < "3.12"\n'
+    assert source.files[0].read() == SCRIPT.replace("\n", "\r\n").encode()
+
+
+def test_requirements_from_a_comment_block_go_into_the_image(tmp_path: Path) -> None:
+    write(tmp_path, {"add.py": SCRIPT})
+    source = read_source(tmp_path / "add.py")
+
+    with io.BytesIO() as context:
+        write_context(context, {}, [(f"app/{file.path}", file) for file in source.files])
+        context.seek(0)
+        with tarfile.open(fileobj=context) as tar:
+            requirements = tar.extractfile("app/requirements.txt")
+            assert requirements is not None
+            assert requirements.read().startswith(b"six==1.17.0\n")
+
+
+def test_a_directory_has_a_requirements_file_and_no_comment_block(tmp_path: Path) -> None:
+    source = read_source(write(tmp_path, {"handler.py": SCRIPT}), name="add")
+
+    assert not source.requirements
+    assert paths(source.files) == ["handler.py"]
+
+
+@pytest.mark.parametrize("encoded", ["latin-1", "utf-8-sig"])
+def test_a_single_file_may_have_any_encoding(tmp_path: Path, encoded: str) -> None:
+    write(tmp_path, {"add.py": ("# coding: \xe4\n" + SCRIPT).encode(encoded)})
+
+    assert read_source(tmp_path / "add.py").requirements
+
+
+@pytest.mark.parametrize(
+    ("block", "problem"),
+    [
+        ("# dependencies = [\n", "is no TOML"),
+        ('# dependencies = "six"\n', "list of strings"),
+        ("# dependencies = [1]\n", "list of strings"),
+        ('# dependencies = ["--index-url=http://x"]\n', "is no requirement"),
+        ('# dependencies = ["six\\n-r /etc/passwd"]\n', "is no requirement"),
+        ("# x = 1\n# ///\n\n# /// script\n# x = 1\n", "two blocks"),
+    ],
+)
+def test_a_comment_block_that_cannot_be_read_is_refused(
+    tmp_path: Path, block: str, problem: str
+) -> None:
+    write(tmp_path, {"add.py": f"# /// script\n{block}# ///\n{HANDLER}"})
+
+    with pytest.raises(SourceError, match=rf"add\.py: .*{problem}") as caught:
+        read_source(tmp_path / "add.py")
+
+    assert "# /// script" in caught.value.hint
+
+
+@pytest.mark.parametrize("block", ["# /// script\n# x\n", "# /// other\n# x = 1\n# ///\n", ""])
+def test_what_is_no_block_of_ours_is_a_comment(tmp_path: Path, block: str) -> None:
+    write(tmp_path, {"add.py": block + HANDLER})
+
+    assert not read_source(tmp_path / "add.py").requirements
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,7 @@ class Swarm:
             before = self._store.named(spec.name)
             _check_owner(spec.name, before)
             found, outcome, restarted = self._put(spec, info, before, progress)
-            after = self._store.existing(spec.name)
-            try:
-                warnings = self._wait(after, spec, progress)
-            except (DeployFailed, NoNodeFits, ImageMissing) as error:
-                raise self._undone(error, before, after, outcome) from error.__cause__
+            warnings = self._settle(spec.name, spec.replicas, before, outcome, progress)
         return Deployment(
             name=spec.name,
             outcome=outcome,
@@ -113,6 +109,29 @@ class Swarm:
             tail=tail,
             since=since,
             timestamps=timestamps,
+        )
+
+    def set_image(
+        self, name: str, image: str, image_name: str, *, progress: Progress = silent
+    ) -> Deployment:
+        """Writes the service with the image alone changed; waits and undoes as `deploy`."""
+        self._engine.require_manager()
+        with self._engine.errors():
+            before = self._store.function(name)
+            name = before["Spec"]["Name"]
+            _check_owner(name, before)
+            wanted = report.with_image(before["Spec"], image, image_name)
+            replicas = wanted["Mode"].get("Replicated", {}).get("Replicas", 1)
+            outcome, restarted = self._write(wanted, before, progress)
+            warnings = self._settle(name, replicas, before, outcome, progress)
+        return Deployment(
+            name=name,
+            outcome=outcome,
+            image=image_name,
+            replicas=replicas,
+            network=overlay.NETWORK,
+            restarted=restarted,
+            warnings=tuple(warnings),
         )
 
     def remove(self, name: str, *, progress: Progress = silent) -> None:
@@ -195,14 +214,30 @@ class Swarm:
 
     # -- waiting -----------------------------------------------------------------------------
 
-    def _wait(self, service: Service, spec: FunctionSpec, progress: Progress) -> list[str]:
+    def _settle(
+        self,
+        name: str,
+        replicas: int,
+        before: Service | None,
+        outcome: Outcome,
+        progress: Progress,
+    ) -> list[str]:
+        """Waits for what was written, or undoes it; returns warnings."""
+        after = self._store.existing(name)
+        try:
+            return self._wait(after, replicas, progress)
+        except (DeployFailed, NoNodeFits, ImageMissing) as error:
+            raise self._undone(error, before, after, outcome) from error.__cause__
+
+    def _wait(self, service: Service, replicas: int, progress: Progress) -> list[str]:
         """Waits for the replicas and their handler; returns warnings."""
-        if spec.replicas == 0:
-            return [f"{spec.name} has no replicas: nobody answers its calls"]
+        name = service["Spec"]["Name"]
+        if replicas == 0:
+            return [f"{name} has no replicas: nobody answers its calls"]
         watched = rollout.Rollout(
-            name=spec.name,
+            name=name,
             template=service["Spec"]["TaskTemplate"],
-            wanted=spec.replicas,
+            wanted=replicas,
             started=time.monotonic(),
         )
 
@@ -212,9 +247,9 @@ class Swarm:
 
         rollout.wait_for_tasks(watched, fetch, progress=progress)
         try:
-            with self.transport(spec.name) as relay:
+            with self.transport(name) as relay:
                 rollout.wait_for_handler(
-                    watched, lambda: relay.ping(spec.name), fetch, progress=progress
+                    watched, lambda: relay.ping(name), fetch, progress=progress
                 )
         except DeployFailed:
             raise

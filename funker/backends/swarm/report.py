@@ -38,6 +38,16 @@ def container(service: Service) -> dict[str, Any]:
     return service["Spec"]["TaskTemplate"].get("ContainerSpec") or {}
 
 
+def with_image(spec: dict[str, Any], image: str, image_name: str) -> dict[str, Any]:
+    """A service's spec with another image, and with nothing else changed."""
+    template = spec["TaskTemplate"]
+    return spec | {
+        "Labels": (spec.get("Labels") or {}) | {IMAGE_LABEL: image_name},
+        "TaskTemplate": template
+        | {"ContainerSpec": template.get("ContainerSpec", {}) | {"Image": image}},
+    }
+
+
 def grace(service: Service) -> float:
     """Seconds that its replicas have for leaving."""
     return advice.grace_of(container(service))
@@ -68,6 +78,7 @@ def status(service: Service) -> FunctionStatus:
         created=unix_time(service["CreatedAt"]),
         updated=unix_time(service["UpdatedAt"]),
         stack=stack(service),
+        reference=str(container(service).get("Image") or ""),
         warnings=tuple(item.problem for item in advice.advise(service["Spec"]) if item.serious),
     )
 

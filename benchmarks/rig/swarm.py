@@ -5,6 +5,12 @@
         rig.one_shot("sleep", ["sleep", "0.2"])
         rig.run("load.py", rig.full_name("add"), 16, 20)
 
+Calls are direct, unless the function and the program are given a router:
+
+        router = rig.router("router")
+        rig.function("add", replicas=1, router=router)
+        rig.run("load.py", rig.full_name("add"), 16, 20, router=router)
+
 What is compared has the same image, network, node and service settings, those that
 `funker deploy` gives to a function: a one-shot service is a function's with another command.
 All is on one node, whose clock then also stamps the events and what the programs tell, and a
@@ -19,29 +25,30 @@ import io
 import json
 import os
 import secrets
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import docker
-import docker.errors
 from docker.models.containers import Container
 
+from benchmarks.rig import controller
+from benchmarks.rig.controller import Router
+from benchmarks.rig.events import Events, until
 from funker.backends.swarm.engine import connect
 from funker.backends.swarm.service import Surroundings, service_spec
 from funker.images import builder
-from funker.spec import FunctionSpec
+from funker.spec import FunctionSpec, Secret
 
 #: The function, the callers and the bare programs, all in one image.
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parent.parent / "programs"
 ORIGINAL = "funker==0.0.1"
 #: Where the original is in its image; on PYTHONPATH it comes before ours.
 ORIGINAL_PATH = "/original"
 TINI = ["/usr/bin/tini", "--"]
-#: Seconds for containers to come or go.
-PATIENCE = 60.0
+#: Where the image has the programs.
+APP = "/app"
+#: The secret's name in the containers, which is where replicas look for it.
+KEY = "funker-client-key"
 
 
 class Rig:
@@ -71,8 +78,8 @@ class Rig:
                 self.full_name("net"), driver="overlay", attachable=True
             )
             stack.callback(self.network.remove)
-            anchor = self._container(["sleep", "infinity"], {})
-            stack.callback(anchor.remove, force=True)
+            self._cleanup = stack
+            self._stand("anchor", ["sleep", "infinity"])
             self._cleanup = stack.pop_all()
         return self
 
@@ -83,11 +90,36 @@ class Rig:
         """The name in the engine of what is called `name` here."""
         return f"bench-{self._suffix}-{name}"
 
+    # The way to the replicas
+
+    def router(self, name: str, *, secure: bool = True) -> Router:
+        """A router of our own; one that hears everybody if it isn't to be `secure`."""
+        command = ["python3", "-m", controller.ROUTER]
+        image = controller.router_image(self._docker, self._image)
+        return self._router(name, command, image=image, secure=secure)
+
+    def forwarder(self, name: str, *, secure: bool = True) -> Router:
+        """What a router costs at the least, to stand in its place: see `forwarder.py`."""
+        return self._router(name, ["python3", f"{APP}/forwarder.py"], image="", secure=secure)
+
+    def _router(self, name: str, command: Sequence[str], *, image: str, secure: bool) -> Router:
+        host = self.full_name(name)
+        if not secure:
+            self._stand(name, command, image=image, env={"FUNKER_INSECURE": "1"})
+            return Router(host)
+        keys = controller.new_keys()
+        file = f"{APP}/router.key"
+        env = {"FUNKER_ROUTER_KEY_FILE": file}
+        self._stand(name, command, image=image, env=env, files={file: keys.router})
+        secret = self._api.create_secret(host, keys.client)["ID"]
+        self._cleanup.callback(self._api.remove_secret, secret)
+        return Router(host, keys.client, secret)
+
     # Services
 
-    def function(self, name: str, *, replicas: int) -> None:
-        """Deploy the function of `programs` and wait until its containers run."""
-        self._create(self._spec(name, replicas))
+    def function(self, name: str, *, replicas: int, router: Router | None = None) -> None:
+        """Deploy the function of `programs`: the engine starts its containers from now on."""
+        self._create(self._spec(name, replicas, router))
 
     def one_shot(
         self,
@@ -98,9 +130,10 @@ class Rig:
         image: str = "",
         env: Sequence[str] = (),
         delay: float = 0.0,
+        router: Router | None = None,
     ) -> None:
         """A service like the function's, but with this command; `delay` seconds to a restart."""
-        spec = self._spec(name, replicas)
+        spec = self._spec(name, replicas, router)
         container = spec["TaskTemplate"]["ContainerSpec"]
         container["Command"] = [*TINI, *command]
         container["Env"] += list(env)
@@ -135,15 +168,31 @@ class Rig:
 
     # Programs
 
-    def run(self, program: str, *arguments: object, original: str = "") -> Any:
+    def run(
+        self, program: str, *arguments: object, router: Router | None = None, original: str = ""
+    ) -> Any:
         """Run one of `programs` on the overlay to its end; what it printed, as JSON.
 
         `original` is the image with the original funker, for the program to import that.
         """
-        command = ["python3", f"/app/{program}", *map(str, arguments)]
-        env = {"PYTHONPATH": ORIGINAL_PATH} if original else {}
-        container = self._container(command, env, image=original)
+        env, files = (router.environment, router.files) if router else ({}, {})
+        if original:
+            env["PYTHONPATH"] = ORIGINAL_PATH
+        return self.run_with(program, *arguments, image=original, env=env, files=files)
+
+    def run_with(
+        self,
+        program: str,
+        *arguments: object,
+        image: str = "",
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> Any:
+        """As `run`, with variables and files (contents by absolute path) of one's choice."""
+        command = ["python3", f"{APP}/{program}", *map(str, arguments)]
+        container = self._container(command, image=image, env=env, files=files)
         try:
+            container.start()
             status = container.wait()["StatusCode"]
             if status != 0:
                 words = container.logs().decode(errors="replace")
@@ -152,23 +201,55 @@ class Rig:
         finally:
             container.remove(force=True)
 
+    def _stand(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        image: str = "",
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Have a container of this name on the overlay until the end."""
+        container = self._container(command, name=name, image=image, env=env, files=files)
+        self._cleanup.callback(container.remove, force=True)
+        container.start()
+
     def _container(
-        self, command: Sequence[str], env: dict[str, str], *, image: str = ""
+        self,
+        command: Sequence[str],
+        *,
+        name: str = "",
+        image: str = "",
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
     ) -> Container:
-        started: Container = self._docker.containers.run(
+        created: Container = self._docker.containers.create(
             image or self._image,
+            name=self.full_name(name) if name else None,
             entrypoint=[*TINI, *command],
-            environment=env,
+            environment=dict(env or {}),
             network=self.network.name,
             dns_opt=["ndots:1"],
-            detach=True,
         )
-        return started
+        if files:
+            created.put_archive("/", controller.archive(files))
+        return created
 
-    def _spec(self, name: str, replicas: int) -> dict[str, Any]:
-        spec = FunctionSpec(name=self.full_name(name), image=self._image, replicas=replicas)
-        networks = {str(self.network.name): str(self.network.id)}
-        return service_spec(spec, Surroundings(networks=networks, node=self._node))
+    def _spec(self, name: str, replicas: int, router: Router | None = None) -> dict[str, Any]:
+        spec = FunctionSpec(
+            name=self.full_name(name),
+            image=self._image,
+            replicas=replicas,
+            env={"FUNKER_ROUTER": router.address} if router else {},
+            secrets=(Secret(source=router.host, target=KEY),) if router and router.key else (),
+        )
+        around = Surroundings(
+            networks={str(self.network.name): str(self.network.id)},
+            secrets={router.host: router.secret} if router else {},
+            node=self._node,
+        )
+        return service_spec(spec, around)
 
     def _create(self, spec: dict[str, Any]) -> None:
         created = self._api.create_service(
@@ -188,50 +269,3 @@ class Rig:
             lambda: not self._api.containers(filters={"label": label}, all=True),
             f"the end of {name}",
         )
-
-
-class Events:
-    """When containers of the rig's services started and ended, by the engine's clock."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._seen: list[tuple[str, str, float]] = []
-        self._docker = docker.from_env()
-        # A live stream: the engine remembers the last 256 events only, a few seconds' worth.
-        self._stream = self._docker.api.events(
-            filters={"type": "container", "event": ["start", "die"]}, decode=True
-        )
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-        self._thread.start()
-
-    def starts(self, name: str) -> list[float]:
-        """Unix times, in order, at which containers of the service `name` started."""
-        return self._times("start", name)
-
-    def ends(self, name: str) -> list[float]:
-        """Unix times, in order, at which containers of the service `name` ended."""
-        return self._times("die", name)
-
-    def close(self) -> None:
-        self._stream.close()
-        self._thread.join()
-        self._docker.close()
-
-    def _times(self, kind: str, name: str) -> list[float]:
-        wanted = (kind, self._prefix + name)
-        return sorted(at for what, whose, at in list(self._seen) if (what, whose) == wanted)
-
-    def _listen(self) -> None:
-        for event in self._stream:
-            service = event["Actor"]["Attributes"].get("com.docker.swarm.service.name", "")
-            if service.startswith(self._prefix):
-                self._seen.append((event["Action"], service, event["timeNano"] / 1e9))
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for what the engine doesn't announce. Raises `TimeoutError`."""
-    give_up = time.monotonic() + PATIENCE
-    while not condition():
-        if time.monotonic() > give_up:
-            raise TimeoutError(f"waited {PATIENCE:g} s in vain for {what}")
-        time.sleep(0.1)

@@ -1,0 +1,106 @@
+"""The router's image and its keys, for a router of the rig's own beside any that a user has."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import zmq
+from docker import DockerClient
+
+import funker.controller
+from funker.images.context import write_context
+
+#: The module that is the router's process.
+ROUTER = "funker.controller.router"
+PORT = 5571
+#: Of the functions' own user.
+UID = 10001
+
+
+@dataclass(frozen=True)
+class Router:
+    """Where a router of the rig's is, and what its callers and replicas have to know."""
+
+    #: Its name on the rig's network; also that of the swarm's secret with the key.
+    host: str
+    #: The key file's content. Empty: it hears everybody.
+    key: bytes = b""
+    #: The swarm's ID of the secret.
+    secret: str = ""
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{PORT}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """A caller's variables."""
+        told = {"FUNKER_ROUTER": self.address}
+        return {**told, "FUNKER_KEY_FILE": self._file} if self.key else told
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """A caller's files: contents by absolute path."""
+        return {self._file: self.key} if self.key else {}
+
+    @property
+    def _file(self) -> str:
+        return f"/app/{self.host}.key"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The two key files of one router: its own, and that of its callers and replicas."""
+
+    router: bytes
+    client: bytes
+
+
+def new_keys() -> Keys:
+    router_public, router_secret = (key.decode() for key in zmq.curve_keypair())
+    client_public, client_secret = (key.decode() for key in zmq.curve_keypair())
+    return Keys(
+        router=_file(
+            ROUTER_PUBLIC=router_public, ROUTER_SECRET=router_secret, CLIENT_PUBLIC=client_public
+        ),
+        client=_file(
+            ROUTER_PUBLIC=router_public, CLIENT_PUBLIC=client_public, CLIENT_SECRET=client_secret
+        ),
+    )
+
+
+def _file(**lines: str) -> bytes:
+    return "".join(f"{name}={value}\n" for name, value in lines.items()).encode()
+
+
+def router_image(docker: DockerClient, image: str) -> str:
+    """The functions' image with the controller on top: the router needs nothing else."""
+    package = Path(funker.controller.__file__).parent
+    files = {f"controller/{file.name}": file.read_bytes() for file in package.glob("*.py")}
+    recipe = (
+        f"FROM {image}\nUSER root\nCOPY controller/ /opt/controller/\n"
+        "RUN package=$(python3 -c 'import funker; print(funker.__path__[0])') "
+        '&& mv /opt/controller "$package" && python3 -m compileall -q "$package"\n'
+        f"USER {UID}:{UID}\n"
+    )
+    with tempfile.TemporaryFile() as context:
+        write_context(context, {**files, "Dockerfile": recipe.encode()}, [])
+        context.seek(0)
+        built, _ = docker.images.build(fileobj=context, custom_context=True, rm=True)
+    return str(built.id)
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A tar of files, named by absolute paths, that only the functions' user may read."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name.lstrip("/"))
+            info.size, info.mode, info.uid, info.gid = len(content), 0o400, UID, UID
+            tar.addfile(info, io.BytesIO(content))
+    return packed.getvalue()

@@ -1,0 +1,126 @@
+"""`funker rebuild`: the current runtime for functions, without their sources."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from textwrap import indent
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from funker.cli import failures, images, live, options, terminal
+from funker.cli.failures import UsageError
+from funker.cli.session import Session
+from funker.rpc.errors import FunkerError
+
+if TYPE_CHECKING:
+    from funker.backends.base import Backend, FunctionStatus
+
+
+def rebuild(
+    command: typer.Context,
+    names: options.MaybeFunctions = None,
+    everything: Annotated[bool, typer.Option("--all", help="All functions.")] = False,
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Those that `funker ls` shows as outdated.")
+    ] = False,
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            envvar="FUNKER_REGISTRY",
+            metavar="HOST[/PATH]",
+            help="Push the new images there, else to where the old ones came from.",
+        ),
+    ] = None,
+) -> None:
+    """Renew the runtime in functions' images, and deploy those.
+
+    Nothing else of an image or a function changes, and no source is needed.
+    """
+    if [bool(names), everything, outdated].count(True) != 1:
+        raise UsageError(
+            "which functions is not clear", hint="Give names, or --all, or --outdated."
+        )
+    session: Session = command.obj
+    backend = session.backend()
+    code = failures.OK
+    for function in _chosen(session, backend, names or [], only_outdated=outdated):
+        try:
+            _renew(session, backend, function, registry)
+        except FunkerError as error:  # of one function: the others can be renewed all the same
+            terminal.fail(error)
+            code = code or failures.exit_code(error)
+    raise typer.Exit(code)
+
+
+def _chosen(
+    session: Session, backend: Backend, names: list[str], *, only_outdated: bool
+) -> list[FunctionStatus]:
+    if names:
+        found = {function.name: function for function in map(backend.find, names)}
+        return list(found.values())
+    functions = backend.functions()
+    if not only_outdated:
+        return functions
+    states = live.of(session, functions, live.status(backend))
+    chosen = [f for f, state in zip(functions, states, strict=True) if state.outdated]
+    if not chosen:
+        terminal.note("no function is outdated")
+    return chosen
+
+
+def _renew(
+    session: Session, backend: Backend, function: FunctionStatus, registry: str | None
+) -> None:
+    name = function.name
+    if not function.reference:
+        terminal.note(
+            f"{name} runs no image: the controller gives it the runtime that it was started with "
+            "(`funker down`, `funker up`)"
+        )
+        return
+    from funker.images.renew import renew
+
+    with terminal.progress() as show:
+        image = renew(function.reference, name=name, docker=session.engine.client, progress=show)
+    if image is None:
+        terminal.note(f"{name} has the current runtime")
+        return
+    reference = image.id
+    if registry or "@" in function.reference:
+        registry, called = pushed_to(function.reference, name, registry)
+        reference = images.push_image(session, replace(image, name=called), registry)
+    if function.stack:
+        shown = image.tag if reference == image.id else reference
+        lines = f"services:\n  {_short(function)}:\n    image: {shown}"
+        terminal.warn(
+            f"{name} belongs to the stack {function.stack}; in its stack file:\n"
+            f"{indent(lines, '    ')}"
+        )
+        return
+    with terminal.progress() as show:
+        deployment = backend.set_image(name, reference, image.tag, progress=show)
+    for warning in deployment.warnings:
+        terminal.warn(warning)
+    terminal.data(f"{name}\n")
+    terminal.note(f"{name} {deployment.outcome}: {image.tag}")
+
+
+def pushed_to(reference: str, function: str, registry: str | None) -> tuple[str, str]:
+    """The registry for a new image, and its name there. `reference` is the old one.
+
+    Raises UsageError if it names no registry.
+    """
+    if registry:
+        return registry, function
+    home, _, called = images.repository_of(reference.partition("@")[0]).rpartition("/")
+    if not home:
+        raise UsageError(
+            f"{function} runs {reference}, which names no registry to push a new image to",
+            hint="Give one: --registry HOST[/PATH]",
+        )
+    return home, called
+
+
+def _short(function: FunctionStatus) -> str:
+    return function.name.removeprefix(f"{function.stack}_")

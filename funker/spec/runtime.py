@@ -1,0 +1,47 @@
+"""What replicas need of this project, whatever runs them, and the version of it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import funker
+from funker.rpc.errors import FunkerError
+
+#: The variable that tells a replica the version of its runtime.
+VARIABLE = "FUNKER_VERSION"
+#: Hex digits of a version: 48 bits.
+_DIGITS = 12
+
+
+def runtime_files() -> dict[str, bytes]:
+    """The runtime's files, by path under site-packages: nothing of the command line."""
+    package = Path(funker.__file__).parent
+    spec = importlib.util.find_spec("funker_runtime")
+    if spec is None or spec.origin is None:
+        raise FunkerError(
+            "the replica's runtime (funker_runtime) is missing from this installation",
+            hint="Install funker-swarm again; in a clone, run from its own environment.",
+        )
+    replica = Path(spec.origin).parent
+    paths = {"funker/__init__.py": package / "__init__.py"}
+    for root, prefix in ((package / "rpc", "funker/rpc"), (replica, "funker_runtime")):
+        for path in sorted(root.rglob("*.py")):
+            paths[f"{prefix}/{path.relative_to(root).as_posix()}"] = path
+    return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def runtime_version(files: Mapping[str, bytes]) -> str:
+    """The version of these files: the beginning of a hash over their paths and contents."""
+    digests = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in files.items())
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()[:_DIGITS]
+
+
+@cache
+def current_version() -> str:
+    """The version of the runtime that functions get here and now. A replica tells it as its own."""
+    return runtime_version(runtime_files())
