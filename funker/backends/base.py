@@ -85,12 +85,10 @@ class LogLine:
 class ControlPlane:
     """How the controller shall be brought up; what isn't said has a default or stays as it is."""
 
-    #: The image of router and reconciler. Empty: one that is built for it.
+    #: The image of router and reconciler, if a certain one is wanted.
     image: str = ""
-    #: Where to push that image, so that every node can run it. Empty: nowhere.
-    registry: str = ""
-    #: What the image is built on. Empty: the default.
-    base: str = ""
+    #: Makes the image otherwise, where the backend needs one: its ID, or its name by digest.
+    build: Callable[[], str] | None = None
     #: Addresses of the network `funker`, if it has to be made.
     subnet: str = ""
     #: A port of the router's node on which callers from outside reach it. 0: none.

@@ -154,8 +154,8 @@ def _transport(
     One replica's address, else a router's, else whatever the backend has.
     """
     if address is None and (told := router.address(way)):
-        with router.transport(told) as transport:
-            yield transport, name
+        with router.opened(told) as ways:
+            yield ways, name
         return
     if address is None:
         backend = session.backend()

@@ -56,8 +56,8 @@ def calls(
 def asking(session: Session, name: str | None, way: str | None) -> Iterator[tuple[Controller, str]]:
     """Who knows of calls, and the full name of the function that is meant ("": none is named)."""
     if address := router.address(way):
-        asked = router.Router(address)
-        yield asked, _full_name(asked.query("status"), name) if name else ""
+        with router.opened(address) as ways:
+            yield ways, _full_name(ways.query("status"), name) if name else ""
         return
     backend = session.backend()
     full_name = backend.find(name).name if name else ""

@@ -20,6 +20,7 @@ from funker import __version__
 from funker.cli import (
     call,
     calls,
+    control,
     deploy,
     failures,
     functions,
@@ -55,6 +56,8 @@ app.command()(calls.calls)
 app.command()(scale.scale)
 app.command()(rebuild.rebuild)
 app.command("rm")(functions.remove)
+app.command()(control.up)
+app.command()(control.down)
 
 #: Options that work on either side of the command's name, and whether they take a value.
 _ANYWHERE = {"--context": True, "--debug": False}

@@ -29,8 +29,8 @@ from funker.controller.tables import (
     Tick,
     Unreachable,
 )
-from funker.rpc.errors import FunkerError, PayloadTooLarge, ProtocolError
-from funker.rpc.keys import KEY_LENGTH, ROUTER_PORT
+from funker.rpc.errors import FunkerError, PayloadTooLarge, ProtocolError, Unauthorized
+from funker.rpc.keys import ROUTER_PORT, read
 from funker.rpc.messages import (
     MAX_BODY,
     Call,
@@ -240,14 +240,11 @@ def _json_reply(number: int, value: object) -> Reply:
 def router_keys(path: str) -> RouterKeys:
     """The keys in the router's secret. Raises `FunkerError`."""
     try:
-        with open(path, encoding="ascii") as file:
-            fields = dict(line.strip().split("=", 1) for line in file if "=" in line)
         names = ("ROUTER_PUBLIC", "ROUTER_SECRET", "CLIENT_PUBLIC")
+        fields = read(path, *names)
         public, secret, client = (fields[name].encode() for name in names)
-        if any(len(key) != KEY_LENGTH for key in (public, secret, client)):
-            raise ValueError(f"{', '.join(names)} have {KEY_LENGTH} characters each")
         return RouterKeys(public, secret, frozenset([client]))
-    except (OSError, KeyError, ValueError) as error:
+    except Unauthorized as error:
         raise FunkerError(
             f"no router key in {path}: {error}",
             hint="`funker up` makes it. For tests alone: FUNKER_INSECURE=1.",

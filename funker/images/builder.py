@@ -89,10 +89,10 @@ def build(
     if not isinstance(source, Source):
         source = read_source(source, name=name, handler=handler)
     with engine_errors(f"can't build {source.name}"):
-        found = _base_image(docker, base or DEFAULT_BASE, progress)
+        found = base_image(docker, base or DEFAULT_BASE, progress)
         if not recipes.has_newer_python(found["Config"].get("Env") or []):
             check_syntax(source)
-        platform = _platform(found)
+        platform = platform_of(found)
         files = runtime_files()
         runtime = recipes.plan_runtime(base_id=found["Id"], platform=platform, runtime=files)
         plan = recipes.plan_function(source, runtime)
@@ -115,7 +115,7 @@ def build(
     return Image(image, tag or plan.tag, source.name, platform, source.handler, built)
 
 
-def _base_image(docker: DockerClient, base: str, progress: Progress) -> Mapping[str, Any]:
+def base_image(docker: DockerClient, base: str, progress: Progress) -> Mapping[str, Any]:
     """What the engine knows of the base image. The engine's own comes first: pull to renew it."""
     found = inspect_image(docker, base)
     if found is not None:
@@ -229,7 +229,7 @@ def _tag(docker: DockerClient, image: str, tag: str) -> None:
     docker.api.tag(image, repository, version)
 
 
-def _platform(image: Mapping[str, Any]) -> str:
+def platform_of(image: Mapping[str, Any]) -> str:
     parts = [image["Os"], image["Architecture"], image.get("Variant") or ""]
     return "/".join(part for part in parts if part)
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from funker.rpc.calls import DEADLINE_S
 from funker.rpc.direct import Direct, max_body
 from funker.rpc.errors import PayloadTooLarge, ProtocolError
-from funker.rpc.keys import client_keys, router_address
+from funker.rpc.keys import find_client_file
 from funker.rpc.messages import BYTES, JSON, Call, Error, Result, media_type
-from funker.rpc.routed import Routed
+from funker.rpc.ways import open_ways
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -187,20 +187,29 @@ def decode_value(content_type: str, body: bytes) -> Any:
 
 
 # Made when first needed, and made again in a forked child: threads and sockets don't survive.
-_made: dict[tuple[int, str], Any] = {}
+_made: dict[tuple[Any, ...], Any] = {}
 _making = threading.Lock()
 
 
+def _forked() -> None:
+    global _making
+    _making = threading.Lock()  # the parent's may have been held by a thread that isn't here
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def _transport(address: str) -> Transport:
-    """The way to the functions: the one replica that is named, else the router, else direct."""
-    router = "" if address else router_address(os.environ)
-    key = (os.getpid(), f"router {router}" if router else f"direct {address}")
+    """The way to the functions: the one replica that is named, or what `open_ways` finds."""
+    key: tuple[Any, ...] = (os.getpid(), "address", address)
+    if not address:
+        # What decides it: looked at for each call, read only when it has changed.
+        told = (os.environ.get("FUNKER_ROUTER"), os.environ.get("FUNKER_ROUTER_WAIT"))
+        key = (os.getpid(), *told, find_client_file(os.environ))
     with _making:
         if key not in _made:
             _made[key] = (
-                Routed(router, keys=client_keys(os.environ), max_body=max_body())
-                if router
-                else Direct(address=address, max_body=max_body())
+                Direct(address=address, max_body=max_body()) if address else open_ways(os.environ)
             )
         found: Transport = _made[key]
         return found

@@ -309,6 +309,8 @@ class Reply(Message, kind="REPLY"):
     """A router's answer to QUERY and SNAPSHOT: JSON."""
 
     number: Count
+    #: Why there is no answer; the body is absent then.
+    error: str = ""
     body: bytes | None = None
 
 

@@ -3,8 +3,11 @@
 The command line starts this module (`python3 -m funker.rpc.relay`) in a short-lived container on
 the functions' network and speaks the wire protocol with it over the Docker API's attach stream:
 
-    in    CALL, CANCEL (by id), PING (function)
-    out   RESULT or ERROR for each CALL; PONG for each PING, with its number
+    in    CALL, CANCEL (by id), PING (function), QUERY
+    out   RESULT or ERROR for each CALL; PONG for each PING, REPLY for each QUERY, by number
+
+Calls go through the router where this container has its key, else directly; PINGs always go to
+the function's replicas.
 
 Each message on the stream is a 32-bit count of frames, then each frame as a 64-bit length and
 its bytes, big-endian. The end of stdin cancels what is open and ends the relay.
@@ -23,8 +26,20 @@ from typing import Any
 import zmq
 
 from funker.rpc.direct import Direct, max_body
-from funker.rpc.errors import CallError, ProtocolError
-from funker.rpc.messages import Call, Cancel, Error, Message, Ping, decode, encode
+from funker.rpc.errors import CallError, FunkerError, ProtocolError, RouterUnavailable
+from funker.rpc.messages import (
+    Call,
+    Cancel,
+    Error,
+    Message,
+    Ping,
+    Query,
+    Reply,
+    Result,
+    decode,
+    encode,
+)
+from funker.rpc.ways import Ways, open_ways
 
 #: Frames of a message at most (a message of the protocol has 3).
 MAX_FRAMES = 8
@@ -91,6 +106,9 @@ class Relay:
         self._stdout = stdout
         self._writing = threading.Lock()
         self._direct = Direct(max_body=max_body())
+        # Opened by the first call: a key that can't be used is an outcome, not the relay's end.
+        self._ways: Ways | Direct | None = None
+        self._opening = threading.Lock()
         self._cancels: dict[str, threading.Event] = {}
         self._threads: set[threading.Thread] = set()
 
@@ -110,6 +128,8 @@ class Relay:
             for thread in list(self._threads):
                 thread.join()
             self._direct.close()
+            if self._ways is not None:
+                self._ways.close()
 
     def _received(self, message: Message) -> None:
         match message:
@@ -123,6 +143,8 @@ class Relay:
                     cancel.set()
             case Ping():
                 self._spawn(self._probe, message)
+            case Query():
+                self._spawn(self._ask, message)
             case _:
                 raise ProtocolError(f"{message.kind} isn't for a relay")
 
@@ -138,15 +160,33 @@ class Relay:
         thread.start()
 
     def _call(self, call: Call) -> None:
+        outcome: Result | Error
         try:
-            outcome: Message = self._direct.run(call, cancel=self._cancels[call.id])
+            outcome = self._open().run(call, cancel=self._cancels[call.id])
         except CallError as error:
             outcome = Error(**(error.fields() | {"id": call.id}))
+        except FunkerError as error:  # a setting of this container
+            outcome = _unavailable(call, error.message).replace(hint=error.hint, retry_safe=True)
         except (OSError, zmq.ZMQError) as error:  # too many open files, say
-            message = f"the relay can't go on with the call: {error}"
-            outcome = Error(id=call.id, code="router_unavailable", message=message)
+            outcome = _unavailable(call, f"the relay can't go on with the call: {error}")
         del self._cancels[call.id]
         self._write(outcome)
+
+    def _open(self) -> Ways | Direct:
+        with self._opening:
+            if self._ways is None:
+                self._ways = open_ways(os.environ)
+            return self._ways
+
+    def _ask(self, query: Query) -> None:
+        try:
+            ways = self._open()
+            if not isinstance(ways, Ways):
+                raise RouterUnavailable("no router is known where the call comes out: no key there")
+            reply = ways.ask(query)
+        except (FunkerError, OSError, zmq.ZMQError) as error:
+            reply = Reply(number=query.number, error=str(error))
+        self._write(reply)
 
     def _probe(self, ping: Ping) -> None:
         pong = self._direct.probe(ping.function, patience=PROBE_S)
@@ -158,6 +198,10 @@ class Relay:
         with self._writing, contextlib.suppress(BrokenPipeError):
             while view:
                 view = view[os.write(self._stdout, view) :]
+
+
+def _unavailable(call: Call, message: str) -> Error:
+    return Error(id=call.id, code="router_unavailable", message=message, function=call.function)
 
 
 if __name__ == "__main__":

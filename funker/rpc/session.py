@@ -12,7 +12,9 @@ One session carries all calls of a process. Rules:
   been told what became of them.
 - What was acknowledged just before a connection broke is acknowledged again on the next.
 - A call once handed to a router stays with routers: its outcome comes from one, or its deadline
-  passes.
+  passes. One that was not, for want of a router, ends after a while as safe to make elsewhere; or
+  as unauthorized, if the router doesn't know our key or we don't know its own.
+- Questions about what the router knows (QUERY) may be asked twice, so they are sent again too.
 """
 
 from __future__ import annotations
@@ -22,7 +24,19 @@ from collections import OrderedDict
 from typing import NamedTuple
 
 from funker.rpc.calls import DEADLINE_S
-from funker.rpc.messages import Accept, Ack, Call, Cancel, Error, Message, Ping, Pong, Result
+from funker.rpc.messages import (
+    Accept,
+    Ack,
+    Call,
+    Cancel,
+    Error,
+    Message,
+    Ping,
+    Pong,
+    Query,
+    Reply,
+    Result,
+)
 
 #: Seconds between PINGs while calls are open.
 PING_S = 0.5
@@ -38,6 +52,17 @@ ACKED_S, ACKED = 5.0, 1024
 VISITED = 16
 #: Seconds past the deadline, or a cancellation, for the router's own word on it.
 GRACE_S = 0.5
+#: Seconds without any router after which calls that no router has had end. Half of a call's
+#: patience if that is less: there may be another way to make it.
+ROUTER_WAIT_S = 3.0
+#: Seconds for the answer to a question once it was sent.
+QUERY_S = 5.0
+#: Connections in a row that break off in the handshake before it is a matter of keys. A router
+#: that is just dying does it once.
+HANG_UPS = 3
+
+HINT = "is the control plane up? `funker up`; `docker service ls`"
+KEY_HINT = "`funker up` makes the keys; give this process its funker-client-key, as it is now"
 
 
 class Submitted(NamedTuple):
@@ -54,15 +79,35 @@ class Connected(NamedTuple):
     """A connection stands; whoever is at its other end."""
 
 
+class Disconnected(NamedTuple):
+    """The connection is gone; another will be made without being asked for."""
+
+
+class Refused(NamedTuple):
+    """The router won't have us, for its key or ours. No other connection will be made."""
+
+    why: str
+
+
+class HungUp(NamedTuple):
+    """Who answered broke off in the handshake. Another connection will be made."""
+
+
 class CancelAsked(NamedTuple):
     id: str
+
+
+class Asked(NamedTuple):
+    """A question; its number is its own."""
+
+    query: Query
 
 
 class Tick(NamedTuple):
     """Time has passed."""
 
 
-Event = Submitted | Heard | Connected | CancelAsked | Tick
+Event = Submitted | Asked | Heard | Connected | Disconnected | Refused | HungUp | CancelAsked | Tick
 
 
 class Send(NamedTuple):
@@ -74,11 +119,18 @@ class Finish(NamedTuple):
     outcome: Result | Error
 
 
+class Answer(NamedTuple):
+    """What became of a question."""
+
+    number: int
+    outcome: Reply | Error
+
+
 class Reconnect(NamedTuple):
     """Drop the connection and dial anew."""
 
 
-Action = Send | Finish | Reconnect
+Action = Send | Finish | Answer | Reconnect
 
 
 class _Open:
@@ -104,9 +156,15 @@ class _Open:
 class Session:
     """All open calls of one caller. Times are seconds on any one monotonic clock."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(
+        self, now: float, *, router: str = "the router", wait_s: float = ROUTER_WAIT_S
+    ) -> None:
+        self._router = router
+        self._wait = wait_s
         self._actions: list[Action] = []
         self._open: dict[str, _Open] = {}
+        # Questions, with when to give up on them.
+        self._asked: dict[int, tuple[Query, float]] = {}
         self._acked: OrderedDict[str, float] = OrderedDict()
         # When to look at a call again, soonest first; what has another `due` is passed over.
         self._dues: list[tuple[float, str]] = []
@@ -117,6 +175,10 @@ class Session:
         self._attached = False
         self._first = 0
         self._number = 0
+        # If none has: since when, how many have broken off, and why the last one refused us.
+        self._alone_since = now
+        self._hang_ups = 0
+        self._refused = ""
         # The last PONG: its stamp, when it came, and when the one came that was last echoed.
         self._stamp = 0
         self._ponged_at = float("-inf")
@@ -130,7 +192,7 @@ class Session:
 
     @property
     def idle(self) -> bool:
-        return not self._open
+        return not self._open and not self._asked
 
     def on(self, event: Event, now: float) -> list[Action]:
         """The actions that follow, in order."""
@@ -138,15 +200,24 @@ class Session:
         match event:
             case Submitted(call):
                 self._on_submitted(call, now)
+            case Asked(query):
+                self._on_asked(query, now)
             case Heard(message):
                 self._heard_at = now
                 self._on_heard(message, now)
             case Connected():
                 self._heard_at = now
-                self._attached, self._stamp, self._echoed_at = False, 0, float("-inf")
-                self._resend_at = float("inf")
-                self._first = self._number + 1
+                self._detach(now)
+                self._hang_ups, self._refused = 0, ""
+                self._stamp, self._echoed_at = 0, float("-inf")
                 self._ping(now)
+            case Disconnected():
+                self._detach(now)
+            case Refused(why):
+                self._detach(now)
+                self._on_refused(why)
+            case HungUp():
+                self._hang_ups += 1
             case CancelAsked(id):
                 self._on_cancel(id, now)
             case Tick():
@@ -156,21 +227,63 @@ class Session:
 
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
-        if not self._open:
+        if self.idle:
             return float("inf")
         silent_at = self._heard_at + SILENCE_S
-        return min(self._dues[0][0], self._ping_at, self._resend_at, silent_at)
+        call_at = self._dues[0][0] if self._dues else float("inf")
+        query_at = min((at for _, at in self._asked.values()), default=float("inf"))
+        return min(call_at, query_at, self._ping_at, self._resend_at, silent_at)
 
     def _on_submitted(self, call: Call, now: float) -> None:
-        if not self._open:
-            self._heard_at = now  # nobody was asked to speak before
+        self._wanted(now)
         made = self._open[call.id] = _Open(call, now)
-        self._look(made, made.deadline)
         if self._attached:
-            self._ping_at = min(self._ping_at, now + PING_S)
+            self._look(made, made.deadline)
             if now - self._echoed_at > STALE_S:
                 self._ping(now)
             self._send_call(made, now)
+        else:
+            half = now + (made.deadline - now) / 2
+            self._look(made, min(max(self._alone_since + self._wait, now), half))
+
+    def _on_asked(self, query: Query, now: float) -> None:
+        self._wanted(now)
+        self._asked[query.number] = (query, max(self._alone_since + self._wait, now))
+        if self._attached:
+            self._send_query(query, now)
+
+    def _wanted(self, now: float) -> None:
+        if self.idle:
+            self._heard_at = now  # nobody was asked to speak before
+        if self._attached:
+            self._ping_at = min(self._ping_at, now + PING_S)
+        elif self._refused:
+            # Perhaps it knows us by now. And it is there: the wait for a router starts again.
+            self._refused = ""
+            self._alone_since = self._heard_at = now
+            self._actions.append(Reconnect())
+
+    def _send_query(self, query: Query, now: float) -> None:
+        self._asked[query.number] = (query, now + QUERY_S)
+        self._actions.append(Send(query))
+
+    def _detach(self, since: float) -> None:
+        if self._attached:
+            self._attached, self._alone_since = False, since
+        self._first = self._number + 1  # what comes late over that connection attaches nothing
+        self._ping_at = self._resend_at = float("inf")
+
+    def _on_refused(self, why: str) -> None:
+        self._refused = why
+        message = f"{self._router} refuses this process: {why}"
+        for id in [id for id, made in self._open.items() if not made.sent]:
+            self._fail(id, "unauthorized", message, hint=KEY_HINT, safe=True)
+        for number in list(self._asked):
+            self._give_up(number, Error(code="unauthorized", message=message, hint=KEY_HINT))
+
+    def _give_up(self, number: int, error: Error) -> None:
+        del self._asked[number]
+        self._actions.append(Answer(number, error))
 
     def _look(self, made: _Open, at: float) -> None:
         made.due = at
@@ -192,6 +305,9 @@ class Session:
                     if made.moved and isinstance(message, Error):
                         message = message.replace(retry_safe=False)
                     self._actions.append(Finish(id, message))
+            case Reply(number=number) if number in self._asked:
+                del self._asked[number]
+                self._actions.append(Answer(number, message))
             case _:
                 pass
 
@@ -214,7 +330,7 @@ class Session:
         if not self._attached:
             self._attach(now)
         self._stamp = pong.stamp
-        if self._open and now - self._echoed_at > STALE_S and self._resend_at > now:
+        if not self.idle and now - self._echoed_at > STALE_S and self._resend_at > now:
             self._ping(now)
 
     def _move(self, epoch: str, last_word_at: float) -> None:
@@ -232,6 +348,8 @@ class Session:
         for made in self._open.values():
             if not made.sent:
                 self._send_call(made, now)
+        for query, _ in list(self._asked.values()):
+            self._send_query(query, now)
 
     def _ping(self, now: float) -> None:
         self._number += 1
@@ -281,15 +399,16 @@ class Session:
             at, id = heapq.heappop(self._dues)
             if (made := self._open.get(id)) is not None and made.due == at:
                 self._on_due(made, now)
-        if not self._open:
+        for number in [number for number, (_, at) in self._asked.items() if at <= now]:
+            self._give_up(number, self._absent(now) if not self._attached else self._mute())
+        if self.idle:
             self._ping_at = self._resend_at = float("inf")
             return
         if now >= self._resend_at:
             self._resend(now)
         if now >= self._heard_at + SILENCE_S:
+            self._detach(self._heard_at)
             self._heard_at = now
-            self._attached = False
-            self._ping_at = self._resend_at = float("inf")
             self._actions.append(Reconnect())
         elif now >= self._ping_at:
             self._ping(now)
@@ -300,17 +419,30 @@ class Session:
             self._fail(id, "cancelled", "cancelled by the caller")
         elif made.sent and now < made.deadline + GRACE_S:
             self._look(made, made.deadline + GRACE_S)
-        else:
-            self._overdue(id, made, now)
-
-    def _overdue(self, id: str, made: _Open, now: float) -> None:
-        if self._attached and now - self._ponged_at < SILENCE_S:
+        elif self._attached and now - self._ponged_at < SILENCE_S:
             message = "the deadline passed without a word on the call"
-            self._fail(id, "deadline_exceeded", message, safe=not made.sent)
+            self._fail(id, "deadline_exceeded", message)
+        elif made.sent:
+            message = f"{self._router} had the call, and no router answered before the deadline"
+            self._fail(id, "router_unavailable", message, hint=HINT)
         else:
-            message = "no router answered before the deadline"
-            hint = "is the control plane up? `funker up`; `docker service ls`"
-            self._fail(id, "router_unavailable", message, hint=hint, safe=not made.sent)
+            absent = self._absent(now)
+            self._fail(id, absent.code, absent.message, hint=absent.hint, safe=True)
+
+    def _absent(self, now: float) -> Error:
+        """What to say when there is no router."""
+        if self._hang_ups >= HANG_UPS:
+            message = (
+                f"{self._router} breaks off in the handshake: its key isn't the one known here,"
+                " or nothing is behind that port"
+            )
+            return Error(code="unauthorized", message=message, hint=KEY_HINT)
+        message = f"no router at {self._router} for {now - self._alone_since:.1f} s"
+        return Error(code="router_unavailable", message=message, hint=HINT)
+
+    def _mute(self) -> Error:
+        message = f"{self._router} gave no answer to the question within {QUERY_S:g} s"
+        return Error(code="router_unavailable", message=message, hint=HINT)
 
     def _fail(
         self, id: str, code: str, message: str, *, hint: str = "", safe: bool = False

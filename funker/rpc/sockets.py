@@ -1,8 +1,13 @@
-"""The options that every ZeroMQ socket of the protocol has, with their reasons."""
+"""The options that every ZeroMQ socket of the protocol has, and the connection to a router."""
 
 from __future__ import annotations
 
+import struct
+
 import zmq
+
+from funker.rpc.errors import FunkerError
+from funker.rpc.keys import Keys, secure
 
 #: Bytes above the body's limit for one message: its header, and room to refuse politely what is
 #: a little too large instead of dropping the connection.
@@ -10,6 +15,28 @@ SPARE = 1024 * 1024
 #: Milliseconds between ZMTP heartbeats, and without one until the connection is given up. Shorter
 #: ones cut connections while large bodies cross them.
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5000, 30000
+#: Milliseconds before a failed connection to a router is tried again.
+RECONNECT_MS = 10
+#: Milliseconds for the TCP connection to a router. A dead container's address gives no answer at
+#: all, and the name is looked up again only for the next try.
+CONNECT_MS = 1000
+
+#: Why a router and its client part in the handshake, for ever as far as ZeroMQ is concerned: it
+#: doesn't dial again.
+REFUSALS: dict[int, str] = {
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "it doesn't know the key",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "one side has keys and the other has none",
+}
+#: What a monitor is asked to tell.
+WATCHED = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+)
+
+_EVENT = struct.Struct("=H")  # then its value, which nothing here needs
 
 
 def guard(sock: zmq.Socket[bytes], max_body: int) -> None:
@@ -20,3 +47,62 @@ def guard(sock: zmq.Socket[bytes], max_body: int) -> None:
     sock.setsockopt(zmq.MAXMSGSIZE, max_body + SPARE)
     sock.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
     sock.setsockopt(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS)
+
+
+def dial(
+    context: zmq.Context[zmq.Socket[bytes]],
+    address: str,
+    *,
+    name: bytes,
+    keys: Keys | None,
+    max_body: int,
+    reconnect_max_ms: int,
+    immediate: bool,
+) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """A DEALER that connects to a router, and the monitor that tells of its connections.
+
+    `address` is "host:port" or a ZeroMQ endpoint; `name` is the client's own for life, so that a
+    router knows it again behind another connection. With `immediate`, a send fails while there is
+    no connection. Raises `FunkerError` for what is no address.
+    """
+    dealer = context.socket(zmq.DEALER)
+    try:
+        dealer.setsockopt(zmq.ROUTING_ID, name)
+        dealer.setsockopt(zmq.SNDHWM, 0)
+        dealer.setsockopt(zmq.IMMEDIATE, immediate)
+        dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
+        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, reconnect_max_ms)
+        dealer.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
+        guard(dealer, max_body)
+        secure(dealer, keys)
+        monitor = dealer.get_monitor_socket(WATCHED)
+    except BaseException:  # no more descriptors, say
+        dealer.close(linger=0)
+        raise
+    try:
+        dealer.connect(address if "://" in address else f"tcp://{address}")
+    except zmq.ZMQError as error:
+        hang_up(dealer, monitor, linger=0)
+        raise FunkerError(
+            f"{address!r} is no address of a router: {error}",
+            hint="FUNKER_ROUTER is HOST:PORT, or an endpoint such as ipc:///run/funker/router",
+        ) from None
+    return dealer, monitor
+
+
+def heard(monitor: zmq.Socket[bytes]) -> list[int]:
+    """The events that a monitor has to tell by now."""
+    # Parsed here: importing zmq.utils.monitor imports asyncio, 25 ms of every caller's start.
+    events = []
+    while True:
+        try:
+            events.append(_EVENT.unpack_from(monitor.recv_multipart(zmq.NOBLOCK)[0])[0])
+        except zmq.Again:
+            return events
+
+
+def hang_up(dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes], *, linger: int) -> None:
+    """Close both, having flushed for `linger` milliseconds at most."""
+    dealer.disable_monitor()
+    monitor.close(linger=0)
+    dealer.close(linger=linger)

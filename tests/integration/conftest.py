@@ -29,7 +29,9 @@ import zmq
 
 import funker
 from funker.rpc import client
+from funker.rpc.direct import Direct
 from funker.rpc.messages import Call, Message, Ping, Pong, decode, encode
+from funker.rpc.ways import Ways
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds. Proves that something ends; nothing here takes nearly as long.
@@ -38,6 +40,8 @@ PATIENCE = 30.0
 #: port there that nobody listens on may connect to itself.
 PORTS = itertools.cycle(range(20000 + os.getpid() % 1000 * 10, 32000))
 TOKEN = "FUNKER_TEST_TOKEN"
+#: No directory: whoever runs the tests may have a router of his own.
+NOWHERE = "/nonexistent"
 
 #: What a handler uses to tell its test that it has come to some point.
 NEWS = """
@@ -266,7 +270,13 @@ def shared_environment(shared_news: News) -> Iterator[dict[str, str]]:
 def _environment(token: str, news: News) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("FUNKER_")}
     path = os.pathsep.join([str(ROOT), str(ROOT / "runtime" / "python")])
-    return {**kept, TOKEN: token, "FUNKER_TEST_NEWS": str(news.port), "PYTHONPATH": path}
+    return {
+        **kept,
+        TOKEN: token,
+        "FUNKER_TEST_NEWS": str(news.port),
+        "FUNKER_STATE_DIR": NOWHERE,
+        "PYTHONPATH": path,
+    }
 
 
 def _check_gone(token: str) -> None:
@@ -362,6 +372,11 @@ def peer() -> Iterator[Callable[[Served], Peer]]:
 
 
 @pytest.fixture(autouse=True)
+def _no_router(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUNKER_STATE_DIR", NOWHERE)
+
+
+@pytest.fixture(autouse=True)
 def _close_clients() -> Iterator[None]:
     """The client keeps its transports as long as its process lives; here that's one test."""
     yield
@@ -369,5 +384,5 @@ def _close_clients() -> Iterator[None]:
     client._made.clear()
     for threads in (one for one in made if isinstance(one, ThreadPoolExecutor)):
         threads.shutdown()
-    for transport in (one for one in made if isinstance(one, client.Direct | client.Routed)):
+    for transport in (one for one in made if isinstance(one, Direct | Ways)):
         transport.close()

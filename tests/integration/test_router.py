@@ -352,7 +352,7 @@ def test_without_the_right_keys_nobody_answers(hub, which):
     assert hub.ask("status")["functions"] == {}
 
 
-def test_a_call_with_the_wrong_key_ends_without_a_router(hub, pool, tmp_path, monkeypatch):
+def test_a_call_with_the_wrong_key_ends_at_once(hub, pool, tmp_path, monkeypatch):
     pool()
     hub.until("work", free=1)
     public, secret = zmq.curve_keypair()
@@ -361,8 +361,8 @@ def test_a_call_with_the_wrong_key_ends_without_a_router(hub, pool, tmp_path, mo
         CLIENT_SECRET=secret,
     )  # fmt: skip
     monkeypatch.setenv("FUNKER_KEY_FILE", str(wrong))
-    with pytest.raises(funker.RouterUnavailable, match="no router answered") as caught:
-        funker.function("work", deadline=0.5)(n=1)
+    with pytest.raises(funker.Unauthorized, match="it doesn't know the key") as caught:
+        work()(n=1)
     assert caught.value.retry_safe
     assert hub.until("work", free=1)["calls"] == 0
 

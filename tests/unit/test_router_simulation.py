@@ -7,7 +7,8 @@ are called directly in between. Callers cancel, and die. Whatever happens:
 
 - each call has exactly one outcome, at the latest shortly after its deadline;
 - no call that isn't idempotent starts twice, and an answer is the answer of its own call;
-- a call whose error says that it certainly did not start, didn't;
+- a call whose error says that it certainly did not start, didn't: neither then nor later, so a
+  caller may take another way with it;
 - in the end no router and no replica has anything left of any call.
 
 One hole is known and allowed for: a call that was handed out, whose caller was cut off from that
@@ -34,14 +35,26 @@ from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Resu
 from funker_runtime import replica as served
 
 FUNCTIONS = ("add", "sub")
+#: Seconds that callers wait for a router to appear: for ever, all calls are answered by one.
+ROUTER_WAITS = st.sampled_from([0.0, 0.5, 3.0, float("inf")])
 
 
 class World:
-    def __init__(self, seed: int, *, trouble: float, deadline: float, hang: bool = True) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        trouble: float,
+        deadline: float,
+        hang: bool = True,
+        router_wait: float = float("inf"),
+    ) -> None:
         self.random = random.Random(seed)
         self.trouble = trouble
         self.deadline = deadline
         self.hang = hang
+        # Seconds that callers wait for a router to appear.
+        self.router_wait = router_wait
         self.now = 0.0
         self.schedule: list[tuple[float, int, Callable[[], None]]] = []
         self.order = itertools.count()
@@ -134,12 +147,14 @@ class Dealer:
         immediate: bool,
         connected: Callable[[], None],
         receive: Callable[[Message], None],
+        disconnected: Callable[[], None] = lambda: None,
     ) -> None:
         self.world, self.peer = world, peer
         self.receive = receive
         self.wire: Wire | None = None
         self._immediate = immediate
         self._connected = connected
+        self._disconnected = disconnected
         self._kept: list[Message] = []
         self._dials = 0
         self._closed = False
@@ -175,6 +190,7 @@ class Dealer:
     def lost(self, wire: Wire) -> None:
         if self.wire is wire:
             self.wire = None
+            self._disconnected()
             self._dial()
 
     def _dial(self) -> None:
@@ -403,13 +419,17 @@ class SimulatedCaller:
         self.late: list[str] = []
         self._deadlines: dict[str, float] = {}
         self._wake_at = float("inf")
-        self.machine = session.Session(world.now)
+        # The calls that were handed to a connection, and those that were given back without.
+        self.told: set[str] = set()
+        self.given_back: set[str] = set()
+        self.machine = session.Session(world.now, wait_s=world.router_wait)
         self.dealer = Dealer(
             world,
             b"C%d" % number,
             immediate=False,
             connected=lambda: self.feed(session.Connected()),
             receive=self._receive,
+            disconnected=lambda: self.feed(session.Disconnected()),
         )
         world.callers.append(self)
 
@@ -456,11 +476,18 @@ class SimulatedCaller:
     def _do(self, action: session.Action) -> None:
         match action:
             case session.Send(message):
-                if isinstance(message, Call) and message.resend and not message.accepted_by:
-                    self._note_hole(message.id)
+                if isinstance(message, Call):
+                    assert message.id not in self.outcomes
+                    self.told.add(message.id)
+                    if message.resend and not message.accepted_by:
+                        self._note_hole(message.id)
                 self.dealer.send(message)
             case session.Finish(id, outcome):
                 self.outcomes[id].append(outcome)
+                if id not in self.told and isinstance(outcome, Error):
+                    assert outcome.retry_safe
+                    if outcome.code == "router_unavailable":
+                        self.given_back.add(id)
                 if self.world.now > self._deadlines[id] + session.GRACE_S + 0.01:
                     self.late.append(id)
             case session.Reconnect():
@@ -483,9 +510,10 @@ def play(
     routers: Callable[[World], None],
     until: float,
     hang: bool = True,
+    router_wait: float = float("inf"),
 ) -> World:
     """A world with its calls, run until all is over."""
-    world = World(seed, trouble=trouble, deadline=deadline, hang=hang)
+    world = World(seed, trouble=trouble, deadline=deadline, hang=hang, router_wait=router_wait)
     routers(world)
     for n in range(replicas):
         _bear(world, FUNCTIONS[n % len(FUNCTIONS)])
@@ -603,8 +631,12 @@ def _break_one(world: World, kinds: bytes) -> None:
 
 
 def check_all_answered(world: World) -> None:
+    """Every call has an answer, or was given back in time to be made another way."""
     for caller in world.callers:
         for id in caller.calls:
+            if id in caller.given_back:
+                assert world.started[id] == 0
+                continue
             assert isinstance(caller.outcomes[id][0], Result), caller.outcomes[id]
             assert world.started[id] == 1
 
@@ -614,17 +646,19 @@ def check_all_answered(world: World) -> None:
     replicas=st.integers(1, 5),
     callers=st.integers(1, 4),
     number=st.integers(1, 16),
+    router_wait=ROUTER_WAITS,
     trouble=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
 )
 @settings(max_examples=250, deadline=None)
 def test_each_call_has_one_outcome_and_runs_at_most_once_whatever_happens(
-    seed: int, replicas: int, callers: int, number: int, trouble: float
+    seed: int, replicas: int, callers: int, number: int, trouble: float, router_wait: float
 ) -> None:
     world = play(
         seed,
         replicas=replicas,
         callers=callers,
         number=number,
+        router_wait=router_wait,
         trouble=trouble,
         deadline=8.0,
         routers=troubled,
@@ -639,16 +673,18 @@ def test_each_call_has_one_outcome_and_runs_at_most_once_whatever_happens(
     replicas=st.integers(2, 5),
     callers=st.integers(1, 4),
     number=st.integers(1, 16),
+    router_wait=ROUTER_WAITS,
 )
 @settings(max_examples=100, deadline=None)
 def test_callers_between_two_routers_run_no_call_twice(
-    seed: int, replicas: int, callers: int, number: int
+    seed: int, replicas: int, callers: int, number: int, router_wait: float
 ) -> None:
     world = play(
         seed,
         replicas=replicas,
         callers=callers,
         number=number,
+        router_wait=router_wait,
         trouble=0.0,
         deadline=20.0,
         routers=split,
@@ -663,16 +699,18 @@ def test_callers_between_two_routers_run_no_call_twice(
     replicas=st.integers(1, 5),
     callers=st.integers(1, 4),
     number=st.integers(1, 16),
+    router_wait=ROUTER_WAITS,
 )
 @settings(max_examples=100, deadline=None)
 def test_connections_that_break_cost_callers_nothing_but_time(
-    seed: int, replicas: int, callers: int, number: int
+    seed: int, replicas: int, callers: int, number: int, router_wait: float
 ) -> None:
     world = play(
         seed,
         replicas=replicas,
         callers=callers,
         number=number,
+        router_wait=router_wait,
         trouble=0.0,
         deadline=120.0,
         routers=flaky,
@@ -688,16 +726,18 @@ def test_connections_that_break_cost_callers_nothing_but_time(
     replicas=st.integers(2, 5),
     callers=st.integers(1, 4),
     number=st.integers(1, 16),
+    router_wait=ROUTER_WAITS,
 )
 @settings(max_examples=100, deadline=None)
 def test_a_router_that_dies_for_seconds_costs_callers_nothing_but_time(
-    seed: int, replicas: int, callers: int, number: int
+    seed: int, replicas: int, callers: int, number: int, router_wait: float
 ) -> None:
     world = play(
         seed,
         replicas=replicas,
         callers=callers,
         number=number,
+        router_wait=router_wait,
         trouble=0.0,
         deadline=120.0,
         routers=restarted,

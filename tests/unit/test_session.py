@@ -8,22 +8,42 @@ from typing import Any
 import pytest
 
 from funker.rpc.calls import DEADLINE_S
-from funker.rpc.messages import Accept, Ack, Call, Cancel, Error, Message, Ping, Pong, Result
+from funker.rpc.messages import (
+    Accept,
+    Ack,
+    Call,
+    Cancel,
+    Error,
+    Message,
+    Ping,
+    Pong,
+    Query,
+    Reply,
+    Result,
+)
 from funker.rpc.session import (
     ACKED_S,
     ELSEWHERE_S,
     GRACE_S,
+    HANG_UPS,
     PING_S,
+    QUERY_S,
+    ROUTER_WAIT_S,
     SILENCE_S,
     STALE_S,
     VISITED,
     Action,
+    Answer,
+    Asked,
     CancelAsked,
     Connected,
+    Disconnected,
     Event,
     Finish,
     Heard,
+    HungUp,
     Reconnect,
+    Refused,
     Send,
     Session,
     Submitted,
@@ -106,6 +126,10 @@ def calls(actions: list[Action]) -> list[Call]:
 
 def pings(actions: list[Action]) -> list[Ping]:
     return [message for message in sent(actions) if isinstance(message, Ping)]
+
+
+def outcomes(actions: list[Action]) -> list[Result | Error]:
+    return [action.outcome for action in actions if isinstance(action, Finish)]
 
 
 def failure(actions: list[Action], id: str = ID) -> tuple[str, bool]:
@@ -468,17 +492,6 @@ def test_without_the_routers_word_the_deadline_is_exceeded_after_the_grace() -> 
     assert caller.session.idle
 
 
-def test_without_any_router_a_call_ends_by_its_deadline_and_is_safe_to_repeat() -> None:
-    caller = Caller(attached=False)
-    caller.submits()
-    assert not [a for a in caller.waits(DEADLINE_S_ - JUST) if isinstance(a, Finish)]
-    actions = caller.waits(JUST)
-    assert failure(actions) == ("router_unavailable", True)
-    (finish,) = [action for action in actions if isinstance(action, Finish)]
-    assert isinstance(finish.outcome, Error)
-    assert "funker up" in finish.outcome.hint
-
-
 def test_a_router_that_went_away_with_the_call_makes_it_unsafe_to_repeat() -> None:
     caller = running()
     assert failure(caller.waits(DEADLINE_S_ + GRACE_S)) == ("router_unavailable", False)
@@ -488,6 +501,196 @@ def test_a_short_deadline_isnt_held_up_by_a_long_one() -> None:
     caller = running()
     caller.submits(OTHER_ID, deadline_ms=1000)
     assert failure(caller.lives(1 + GRACE_S + 0.01), OTHER_ID) == ("deadline_exceeded", False)
+
+
+# Without a router
+
+
+def test_without_any_router_a_call_ends_after_a_while_and_may_take_another_way() -> None:
+    caller = Caller(attached=False)
+    caller.submits()
+    assert outcomes(caller.waits(ROUTER_WAIT_S - JUST)) == []
+    actions = caller.waits(JUST)
+    assert failure(actions) == ("router_unavailable", True)
+    (error,) = outcomes(actions)
+    assert isinstance(error, Error)
+    assert error.message == "no router at the router for 3.0 s"
+    assert "funker up" in error.hint
+
+
+def test_the_wait_for_a_router_takes_at_most_half_of_the_calls_patience() -> None:
+    caller = Caller(attached=False)
+    caller.submits(deadline_ms=1000)
+    assert outcomes(caller.waits(0.5 - JUST)) == []
+    assert failure(caller.waits(JUST)) == ("router_unavailable", True)
+
+
+def test_who_has_been_without_a_router_for_long_waits_no_more() -> None:
+    caller = Caller(attached=False)
+    caller.now += 1
+    caller.submits()
+    assert failure(caller.waits(ROUTER_WAIT_S - 1)) == ("router_unavailable", True)
+    assert failure(caller.submits(OTHER_ID), OTHER_ID) == ("router_unavailable", True)
+
+
+@pytest.mark.parametrize("loss", [Disconnected(), Connected()])
+def test_what_comes_while_the_connection_is_gone_waits_for_a_router_unsent(loss: Event) -> None:
+    caller = running()
+    caller.now += 100
+    caller.sees(loss)
+    assert calls(caller.submits(OTHER_ID)) == []
+    assert failure(caller.waits(ROUTER_WAIT_S), OTHER_ID) == ("router_unavailable", True)
+
+
+def test_a_silent_router_is_gone_since_its_last_word() -> None:
+    caller = running()
+    assert caller.waits(SILENCE_S) != []
+    caller.submits(OTHER_ID)
+    assert outcomes(caller.waits(ROUTER_WAIT_S - SILENCE_S - JUST)) == []
+    assert failure(caller.waits(JUST), OTHER_ID) == ("router_unavailable", True)
+
+
+def test_a_router_that_comes_in_time_gets_the_call() -> None:
+    caller = Caller(attached=False)
+    caller.submits()
+    caller.waits(ROUTER_WAIT_S - 0.1)
+    caller.connects()
+    (call,) = calls(caller.pong())
+    assert (call.id, call.resend) == (ID, False)
+    assert outcomes(caller.lives(DEADLINE_S_ - ROUTER_WAIT_S)) == []
+
+
+def test_a_call_that_a_router_has_had_never_takes_another_way() -> None:
+    caller = running()
+    for event in (Disconnected(), Connected(), Disconnected(), HungUp(), HungUp(), HungUp()):
+        caller.sees(event)
+        caller.waits(1)
+    caller.sees(Refused("it doesn't know the key"))
+    assert failure(caller.waits(DEADLINE_S_)) == ("router_unavailable", False)
+
+
+@pytest.mark.parametrize(("moved", "safe"), [(False, True), (True, False)])
+def test_the_routers_own_word_that_it_cant_reach_the_function_is_passed_on(
+    moved: bool, safe: bool
+) -> None:
+    caller = Caller()
+    caller.submits()
+    if moved:
+        caller.connects()
+        caller.lives(ELSEWHERE_S + 0.1, "two")
+    own = Error(id=ID, code="router_unavailable", message="no key there", hint="h", retry_safe=True)
+    assert caller.hears(own)[-1] == Finish(ID, own.replace(retry_safe=safe))
+
+
+def test_the_last_word_over_a_connection_that_is_gone_attaches_nothing() -> None:
+    caller = Caller(attached=False)
+    caller.connects()
+    caller.sees(Disconnected())
+    caller.pong()
+    assert calls(caller.submits()) == []
+
+
+# Keys
+
+
+def test_a_router_that_refuses_us_ends_what_it_hasnt_got_and_nothing_else() -> None:
+    caller = running()
+    caller.connects()
+    caller.submits(OTHER_ID)
+    actions = caller.sees(Refused("it doesn't know the key"))
+    assert failure(actions, OTHER_ID) == ("unauthorized", True)
+    (error,) = outcomes(actions)
+    assert isinstance(error, Error)
+    assert error.message == "the router refuses this process: it doesn't know the key"
+    assert "funker-client-key" in error.hint
+
+
+def test_each_call_after_a_refusal_knocks_again_and_is_refused_again() -> None:
+    caller = Caller(attached=False)
+    for n in range(3):
+        caller.submits(f"{n:032x}")
+        failed = caller.sees(Refused("no"))
+        assert failure(failed, f"{n:032x}") == ("unauthorized", True)
+        caller.now += 100
+    assert caller.submits() == [Reconnect()]
+    assert caller.submits(OTHER_ID) == []
+    caller.connects()
+    assert {call.id for call in calls(caller.pong())} == {ID, OTHER_ID}
+
+
+def test_a_refusal_outlasts_the_dialling_for_calls_that_are_with_routers() -> None:
+    caller = running()
+    caller.sees(Refused("no"))
+    assert Reconnect() in caller.waits(ROUTER_WAIT_S + 1)
+    assert outcomes(caller.submits(OTHER_ID)) == []  # not «no router»: it may not go directly
+    assert failure(caller.sees(Refused("no")), OTHER_ID) == ("unauthorized", True)
+
+
+@pytest.mark.parametrize(
+    ("times", "code"), [(HANG_UPS - 1, "router_unavailable"), (HANG_UPS, "unauthorized")]
+)
+def test_who_breaks_off_in_the_handshake_again_and_again_has_other_keys(
+    times: int, code: str
+) -> None:
+    caller = Caller(attached=False)
+    caller.submits()
+    for _ in range(times):
+        caller.sees(HungUp())
+    assert failure(caller.waits(ROUTER_WAIT_S)) == (code, True)
+    caller.connects()
+    caller.sees(Disconnected())
+    assert failure(caller.submits()) == ("router_unavailable", True)
+
+
+# Questions
+
+
+def answers(actions: list[Action]) -> list[Answer]:
+    return [action for action in actions if isinstance(action, Answer)]
+
+
+def test_a_question_is_sent_and_answered_by_number() -> None:
+    caller = Caller()
+    query = Query(number=7, what="status")
+    assert Send(query) in caller.sees(Asked(query))
+    assert caller.hears(Reply(number=8)) == []
+    reply = Reply(number=7, body=b"{}")
+    assert caller.hears(reply) == [Answer(7, reply)]
+    assert caller.session.idle
+    assert caller.hears(reply) == []
+
+
+def test_a_question_waits_for_a_router_and_is_asked_again_over_each_connection() -> None:
+    caller = Caller(attached=False)
+    query = Query(number=7, what="status")
+    assert caller.sees(Asked(query)) == []
+    for _ in range(2):
+        caller.connects()
+        assert Send(query) in caller.pong()
+
+
+def test_a_question_keeps_the_pings_going_and_is_given_up_in_the_end() -> None:
+    caller = Caller()
+    caller.sees(Asked(Query(number=7, what="status")))
+    assert answers(caller.lives(QUERY_S - 0.1)) == []
+    (answer,) = answers(caller.lives(0.2))
+    assert isinstance(answer.outcome, Error)
+    assert (answer.number, answer.outcome.code) == (7, "router_unavailable")
+    assert "gave no answer" in answer.outcome.message
+    assert caller.session.wakeup() == float("inf")
+
+
+def test_a_question_to_nobody_ends_like_a_call() -> None:
+    caller = Caller(attached=False)
+    caller.sees(Asked(Query(number=7, what="status")))
+    (answer,) = answers(caller.waits(ROUTER_WAIT_S))
+    assert isinstance(answer.outcome, Error)
+    assert answer.outcome.code == "router_unavailable"
+    caller.sees(Refused("no"))
+    assert caller.sees(Asked(Query(number=8, what="status"))) == [Reconnect()]
+    (answer,) = answers(caller.sees(Refused("no")))
+    assert isinstance(answer.outcome, Error)
+    assert (answer.number, answer.outcome.code) == (8, "unauthorized")
 
 
 # Cost

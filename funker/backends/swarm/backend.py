@@ -15,6 +15,7 @@ from typing import Any
 
 from funker.backends.base import (
     BackendError,
+    ControlPlane,
     DeployFailed,
     Deployment,
     FunctionStatus,
@@ -27,7 +28,7 @@ from funker.backends.base import (
     Transport,
     silent,
 )
-from funker.backends.swarm import overlay, report, rollout, servicelog, surroundings
+from funker.backends.swarm import overlay, plane, report, rollout, servicelog, surroundings
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.relay import open_relay
 from funker.backends.swarm.report import STACK_LABEL, Service
@@ -211,6 +212,16 @@ class Swarm:
         progress(f"updating the service {wanted['Name']}")
         self._store.update(before["ID"], wanted)
         return "updated", restarted
+
+    def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
+        """Brings up the stack `funker`; most of `base.py` may be raised."""
+        self._engine.require_manager()
+        image = options.image or (options.build() if options.build is not None else "")
+        return plane.up(self._engine, image, options, progress)
+
+    def down(self, *, progress: Progress = silent) -> list[str]:
+        """Removes the stack `funker`."""
+        return plane.down(self._engine, progress)
 
     # -- waiting -----------------------------------------------------------------------------
 

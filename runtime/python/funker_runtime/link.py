@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 import zmq
 
 from funker.rpc.errors import ProtocolError
-from funker.rpc.keys import Keys, secure
+from funker.rpc.keys import Keys
 from funker.rpc.messages import Message, decode, encode
-from funker.rpc.sockets import guard
+from funker.rpc.sockets import REFUSALS, dial, hang_up, heard
 from funker_runtime.replica import ROUTER, Event, Gone, Linked, Received
 
-#: Milliseconds before a failed connection is tried again: at first, and at most. The name is
-#: looked up at each try.
-RECONNECT_MS, RECONNECT_MAX_MS = 10, 500
+#: Milliseconds between tries to connect, at most. The name is looked up at each.
+RECONNECT_MAX_MS = 500
 
 
 class RouterLink:
     """One DEALER, with a ZeroMQ context of its own: a look-up of the router's name that stalls
     must not hold up direct calls.
 
-    `session` names the replica to the router, over reconnects too.
+    `address` is "host:port" or a ZeroMQ endpoint; `session` names the replica to the router, over
+    reconnects too. Raises `FunkerError` for what is no address.
     """
 
     def __init__(self, address: str, *, session: str, keys: Keys | None, max_body: int) -> None:
-        self._endpoint = f"tcp://{address}"
+        self._address = address
         self._name = b"R" + session.encode()
         self._keys = keys
         self._max_body = max_body
         self._context = zmq.Context()
         self._poller: zmq.Poller | None = None
+        self._refused = False
         self._dial()
 
     def watch(self, poller: zmq.Poller) -> None:
@@ -42,13 +44,9 @@ class RouterLink:
 
     def events(self) -> Iterator[Event]:
         """What happened since the last look."""
-        linked = False
-        while True:
-            try:
-                self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            linked = True
+        happened = heard(self._monitor)
+        for event in happened:
+            self._complain(event)
         # What came over the connection before this one is heard first: what is then said of the
         # calls that are held here is all of them.
         while True:
@@ -58,8 +56,15 @@ class RouterLink:
                 break
             with contextlib.suppress(ProtocolError):  # a router of another age
                 yield Received(ROUTER, decode(frames))
-        if linked:
+        if zmq.EVENT_HANDSHAKE_SUCCEEDED in happened:
             yield Linked()
+
+    def _complain(self, event: int) -> None:
+        """Say once why the router won't have this replica: nobody else here can see it."""
+        if event in REFUSALS and not self._refused:
+            self._refused = True
+            why = f"the router {self._address} refuses this replica: {REFUSALS[event]}"
+            print(f"funker: {why}. Direct calls are served.", file=sys.stderr, flush=True)
 
     def ready(self, ready: dict[object, int]) -> bool:
         """Whether a poll's result is about the link."""
@@ -87,21 +92,18 @@ class RouterLink:
         self._context.term()
 
     def _dial(self) -> None:
-        dealer = self._dealer = self._context.socket(zmq.DEALER)
-        dealer.setsockopt(zmq.ROUTING_ID, self._name)
-        dealer.setsockopt(zmq.IMMEDIATE, 1)  # no queueing for a connection that isn't there
-        dealer.setsockopt(zmq.SNDHWM, 0)
-        dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        guard(dealer, self._max_body)
-        secure(dealer, self._keys)
-        self._monitor = dealer.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-        dealer.connect(self._endpoint)
+        self._dealer, self._monitor = dial(
+            self._context,
+            self._address,
+            name=self._name,
+            keys=self._keys,
+            max_body=self._max_body,
+            reconnect_max_ms=RECONNECT_MAX_MS,
+            immediate=True,
+        )
 
     def _hang_up(self, *, linger: int) -> None:
         if self._poller is not None:
             for sock in (self._dealer, self._monitor):
                 self._poller.unregister(sock)
-        self._dealer.disable_monitor()
-        self._monitor.close()
-        self._dealer.close(linger=linger)
+        hang_up(self._dealer, self._monitor, linger=linger)

@@ -7,7 +7,7 @@ FUNKER_TIMEOUT    for the handler: seconds, or with a unit: 500ms, 30s, 5m, 1h (
 FUNKER_MAX_BODY   bytes of a call's or an answer's body (16777216)
 FUNKER_LISTEN     ZeroMQ endpoint (tcp://*:5570 in a container, else tcp://127.0.0.1:5570)
 FUNKER_ROUTER     host:port of the router, or `direct`: none (funker-router, given its key)
-FUNKER_KEY_FILE   the router's key for replicas (/run/secrets/funker-client-key)
+FUNKER_KEY_FILE   the router's key for replicas (/run/secrets/funker-client-key; see rpc/keys.py)
 FUNKER_REPLICA    its own name in answers and logs (the task's or the host's)
 FUNKER_ISOLATION  container
 """
@@ -21,7 +21,8 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from funker.rpc.keys import router_address
+from funker.rpc.errors import FunkerError
+from funker.rpc.keys import client_keys, router_address
 from funker.rpc.messages import MAX_BODY, REPLICA_PORT
 from funker_runtime.loader import DEFAULT_HANDLER
 from funker_runtime.replica import Identity
@@ -52,8 +53,17 @@ def settings(environ: Mapping[str, str]) -> Settings:
         timeout=_seconds("FUNKER_TIMEOUT", environ.get("FUNKER_TIMEOUT") or "60s"),
         max_body=_bytes("FUNKER_MAX_BODY", environ.get("FUNKER_MAX_BODY") or str(MAX_BODY)),
         listen=endpoint(environ),
-        router=router_address(environ),
+        router=_router(environ),
     )
+
+
+def _router(environ: Mapping[str, str]) -> str:
+    try:
+        if address := router_address(environ):
+            client_keys(environ)  # here, where a file that is no key can still be told to callers
+    except FunkerError as error:
+        raise SettingError(f"{error.message}: {error.hint}" if error.hint else str(error)) from None
+    return address
 
 
 def endpoint(environ: Mapping[str, str]) -> str:
