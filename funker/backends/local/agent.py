@@ -28,7 +28,7 @@ from funker.backends.local.broom import Broom
 from funker.backends.local.child import Child
 from funker.backends.local.control import Server, Status
 from funker.backends.local.journal import Journal
-from funker.backends.local.pool import Pool, Start, Stop
+from funker.backends.local.pool import Failure, Pool, Start, Stop
 from funker.backends.local.process import Process
 from funker.backends.local.state import Record, StateDirectory
 from funker.backends.local.sweep import Strays
@@ -62,7 +62,8 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._functions: dict[str, Function] = {}
         self._processes: dict[str, Process] = {}
-        self._generation = 0
+        self._generation = self._edition = 0
+        self._health: dict[str, tuple[int, Failure | None]] = {}
         self._seen = -1  # the functions' directory's time of change
         self._next_scan = 0.0
         self._leaving = 0  # SIGTERMs so far
@@ -104,7 +105,7 @@ class Agent:
             self._scan()
             self._start_children()
             self._carry_out()
-            self._server.changed(self._generation)
+            self._server.changed(self._news())
             wait = self._wakeup() - time.monotonic()
             for key, events in self._selector.select(max(wait, 0.0)):
                 key.data(events)
@@ -302,11 +303,19 @@ class Agent:
         return {
             "pid": os.getpid(),
             "started": self._started_at,
-            "generation": self._generation,
+            **self._news(),
             "children": {child.name: child.pid for child in self._children},
+            "version": self._runtime.version,
             "leaving": bool(self._leaving),
             "functions": {name: self._described(f) for name, f in self._functions.items()},
         }
+
+    def _news(self) -> dict[str, int]:
+        health = {name: (f.pool.wanted, f.pool.failure) for name, f in self._functions.items()}
+        if health != self._health:
+            self._health = health
+            self._edition += 1
+        return {"generation": self._generation, "edition": self._edition}
 
     def _described(self, function: Function) -> dict[str, Any]:
         pool = function.pool

@@ -35,8 +35,8 @@ from funker.spec import FunctionSpec
 
 #: Seconds of one question for news to the agent.
 _WAIT_S = 30.0
-#: Seconds for the router to answer after it was started, and to hear of a replica.
-_ROUTER_S, _HEARD_S = 20.0, 5.0
+#: Seconds for the router to hear of a replica.
+_HEARD_S = 5.0
 #: Lines of the replicas' output that a failed deploy shows.
 _TAIL = 20
 
@@ -169,6 +169,14 @@ class Local:
         with contextlib.suppress(NoController):
             self._settle(self._record(name), progress)
 
+    def set_image(
+        self, name: str, image: str, image_name: str, *, progress: Progress = silent
+    ) -> Deployment:
+        """As `deploy`, with another image of `prepare` and everything else as it is."""
+        spec = {**self._record(name).spec, "image": image, "image_name": image_name}
+        del spec["stop_grace"]
+        return self.deploy(FunctionSpec(**spec), progress=progress)
+
     def remove(self, name: str, *, progress: Progress = silent) -> None:
         """Removes the function; returns when its replicas are gone, their grace respected."""
         name = self._record(name).name
@@ -189,7 +197,7 @@ class Local:
         if name is not None:
             self._record(name)
         control.ask(self._state, "status")
-        return contextlib.closing(routing.transport(self._state))
+        return routing.asking(self._state)
 
     @contextlib.contextmanager
     def controller(self) -> Iterator[Controller]:
@@ -205,15 +213,11 @@ class Local:
 
         Raises `Unsupported`, `StateUnusable` or `ControllerFailed`.
         """
-        for field in ("image", "registry", "base", "subnet", "publish"):
+        for field in ("image", "subnet", "publish"):
             if getattr(options, field):
                 raise Unsupported(field, hint="Leave it out: it is for the controller of a swarm.")
 
-        def answers() -> None:
-            with routing.asking(self._state, patience=_ROUTER_S) as controller:
-                controller.query("status")
-
-        return plane.up(self._state, environ=self._environ, answers=answers, progress=progress)
+        return plane.up(self._state, environ=self._environ, progress=progress)
 
     def down(self, *, progress: Progress = silent) -> list[str]:
         """Ends the controller and all replicas, busy ones when they are done."""
@@ -252,7 +256,9 @@ class Local:
         """The agent's status, again and again: each time when something has changed."""
         generation = -1
         while True:
-            status = control.ask(self._state, "wait", generation=generation, seconds=_WAIT_S)
+            status = control.ask(
+                self._state, "wait", of="generation", since=generation, seconds=_WAIT_S
+            )
             generation = status["generation"]
             yield status
 
@@ -284,7 +290,7 @@ class Local:
             if seen["settled"] >= record.replicas and len(seen["replicas"]) <= record.replicas:
                 break
         if record.replicas:
-            routing.wait_for(self._state, record.name, patience=_HEARD_S)
+            routing.wait_for_replica(self._state, record.name, patience=_HEARD_S)
 
     def _undone(self, error: DeployFailed, before: Record | None, record: Record) -> DeployFailed:
         """Puts back what was before; the error says what became of the function."""

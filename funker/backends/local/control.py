@@ -2,11 +2,13 @@
 
     {"do": "status"}   what there is now
     {"do": "look"}     the same, after reading the functions' files anew
-    {"do": "wait", "generation": n, "seconds": s}   the same, once something is not as it was
-                       in that generation, or the time is over
+    {"do": "wait", "of": "generation", "since": n, "seconds": s}   the same, once that number of
+                       the status is more than n, or the time is over
 
-The answer has `pid`, `started` (Unix time), `generation`, `functions` by name (see `Agent`), and
-`children` with the pids of router and reconciler.
+The answer has `pid`, `started` (Unix time), `version` (of the replicas' runtime), `functions` by
+name (see `Agent`), `children` with the pids of router and reconciler; and two numbers that grow:
+`generation` with whatever happens, `edition` only when functions or their health change, not with
+each replica that has answered.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from funker.backends.local.state import StateDirectory
 _MAX_REQUEST = 4096
 #: Seconds that an agent may take to answer.
 _PATIENCE_S = 10.0
+
+#: What may be waited for. (A dictionary: whatever else is asked for is a `KeyError`.)
+_NUMBERS = {"generation": "generation", "edition": "edition"}
 
 Status = dict[str, Any]
 
@@ -75,11 +80,11 @@ class Server:
         """When a wait is over, on the monotonic clock."""
         return min((c.until for c in self._connections.values()), default=float("inf"))
 
-    def changed(self, generation: int) -> None:
+    def changed(self, news: dict[str, int]) -> None:
         """Answers those who wait for something newer, or whose time is over."""
         now = time.monotonic()
         for connection in list(self._connections.values()):
-            if connection.until <= now or connection.generation < generation:
+            if connection.until <= now or connection.since < news[connection.number]:
                 connection.rest()
                 self._reply(connection, look=False)
 
@@ -123,7 +128,8 @@ class Server:
         else:
             request = json.loads(line)
             if request["do"] == "wait":
-                connection.generation = int(request["generation"])
+                connection.number = _NUMBERS[request["of"]]
+                connection.since = int(request["since"])
                 connection.until = time.monotonic() + float(request["seconds"])
             else:
                 self._reply(connection, look=request["do"] == "look")
@@ -158,8 +164,9 @@ class _Connection:
         self.sock = sock
         self.heard = b""
         self.unsent = b""
+        self.number = "generation"
         self.rest()
 
     def rest(self) -> None:
         """It waits for nothing."""
-        self.until = self.generation = float("inf")
+        self.until = self.since = float("inf")

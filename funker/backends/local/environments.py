@@ -16,7 +16,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from funker.backends.base import BackendError, Progress
@@ -38,11 +39,16 @@ class RequirementsFailed(BackendError):
 
 
 def python_with(
-    requirements: Path | None, content: str, *, environ: Mapping[str, str], progress: Progress
+    unpack: Callable[[Path], None] | None,
+    content: str,
+    *,
+    environ: Mapping[str, str],
+    progress: Progress,
 ) -> str:
-    """An interpreter that has what the file asks for; `content` names all that it depends on.
+    """An interpreter that has what a requirements.txt asks for; `content` names what counts.
 
-    Without a file one that has nothing.
+    `unpack` puts that file, and what it refers to, into a directory, which pip may write to.
+    Without it, the interpreter has nothing.
     Raises `RequirementsFailed`.
     """
     about = "\0".join([content, sys.version, interpreter()])
@@ -54,7 +60,7 @@ def python_with(
         with place.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (place / _COMPLETE).exists():
-                _make(place, requirements, environ, progress)
+                _make(place, unpack, environ, progress)
     except OSError as error:
         raise RequirementsFailed(
             f"the cache of environments can't be used: {error}",
@@ -64,29 +70,34 @@ def python_with(
 
 
 def _make(
-    place: Path, requirements: Path | None, environ: Mapping[str, str], progress: Progress
+    place: Path,
+    unpack: Callable[[Path], None] | None,
+    environ: Mapping[str, str],
+    progress: Progress,
 ) -> None:
     environ = {name: value for name, value in environ.items() if name not in _FOREIGN}
     if place.exists():  # half of one
         shutil.rmtree(place)
     _run(
-        [interpreter(), "-m", "venv", *([] if requirements else ["--without-pip"]), str(place)],
+        [interpreter(), "-m", "venv", *([] if unpack else ["--without-pip"]), str(place)],
         place.parent,
         environ,
         "a virtual environment can't be made",
         "The Python that runs this needs its module venv (on Debian: python3-venv).",
     )
-    if requirements is not None:
+    if unpack is not None:
         progress("installing the requirements")
-        _install(place, requirements, environ)
+        with tempfile.TemporaryDirectory(prefix=".source-", dir=place.parent) as source:
+            unpack(Path(source))
+            _install(place, Path(source), environ)
     (place / _COMPLETE).touch()
 
 
-def _install(place: Path, requirements: Path, environ: Mapping[str, str]) -> None:
+def _install(place: Path, source: Path, environ: Mapping[str, str]) -> None:
     pip = [str(place / "bin" / "python3"), "-m", "pip", "install", "--disable-pip-version-check"]
     _run(
-        [*pip, "--no-input", "--quiet", "--requirement", requirements.name],
-        requirements.parent,
+        [*pip, "--no-input", "--quiet", "--requirement", "requirements.txt"],
+        source,
         environ,
         "the requirements can't be installed",
         "Try it: pip install -r requirements.txt",

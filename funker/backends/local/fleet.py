@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 from funker.backends.base import NoController, Observed
 from funker.backends.local import control
@@ -14,17 +15,22 @@ from funker.rpc.errors import FunctionNotFound
 _RETRY_S = 0.5
 
 
+def open_fleet(environ: Mapping[str, str]) -> LocalFleet:
+    """The fleet of the state directory that the environment names."""
+    return LocalFleet(StateDirectory.of(environ))
+
+
 class LocalFleet:
     """`base.Fleet` over a state directory and its agent."""
 
     def __init__(self, state: StateDirectory) -> None:
         self._state = state
-        self._generation = -1
+        self._edition = -1
 
     def observe(self) -> list[Observed]:
         """All functions, sorted by name. Raises `StateUnusable` or `NoController`."""
         status = control.ask(self._state, "status")
-        self._generation = status["generation"]
+        self._edition = status["edition"]
         return [
             Observed(
                 name=name,
@@ -41,7 +47,7 @@ class LocalFleet:
         """Until the agent has news, at the latest after so many seconds."""
         started = time.monotonic()
         try:
-            control.ask(self._state, "wait", generation=self._generation, seconds=seconds)
+            control.ask(self._state, "wait", of="edition", since=self._edition, seconds=seconds)
         except NoController:  # it is about to be gone, and this process with it
             left = seconds - (time.monotonic() - started)
             time.sleep(min(max(left, 0.0), _RETRY_S))

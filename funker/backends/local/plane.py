@@ -10,14 +10,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from funker.backends.base import BackendError, NoController, Progress
-from funker.backends.local import control, sweep
+from funker.backends.local import control, routing, sweep
 from funker.backends.local.state import AgentRunning, StateDirectory
+from funker.spec.runtime import current_version
 
 #: Lines of the controller's log that an error shows.
 _TAIL = 10
+#: Seconds for the router to answer after it was started.
+_ROUTER_S = 20.0
 #: Seconds between looks at an agent that somebody else has just started.
 _POLL_S = 0.02
 
@@ -30,12 +33,12 @@ def up(
     state: StateDirectory,
     *,
     environ: Mapping[str, str],
-    answers: Callable[[], object],
     progress: Progress,
 ) -> list[str]:
-    """Starts the agent in the background unless it runs; returns when `answers` does.
+    """Starts the agent in the background unless it runs; returns when its router answers.
 
-    Raises `StateUnusable`, or `ControllerFailed` with what it said.
+    One of another version is stopped first. Raises `StateUnusable`, or `ControllerFailed` with
+    what it said.
     """
     state.create()
     try:
@@ -46,12 +49,17 @@ def up(
         status = control.ask(state, "status")
         changes = [f"started the local controller (process {status['pid']}) for {state.root}"]
     else:
+        if status["leaving"]:
+            raise ControllerFailed(
+                "the local controller is on its way down",
+                hint="Try again when `funker down` is done.",
+            )
+        if status["version"] != current_version():
+            progress("the local controller is of another version: starting it again")
+            changes = down(state, progress=progress)
+            return [*changes, *up(state, environ=environ, progress=progress)]
         changes = []
-    if status["leaving"]:
-        raise ControllerFailed(
-            "the local controller is on its way down", hint="Try again when `funker down` is done."
-        )
-    answers()
+    routing.wait_for_router(state, patience=_ROUTER_S)
     return changes
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import compileall
 import contextlib
 import hashlib
-import importlib.util
 import os
 import shutil
 import sys
@@ -22,10 +21,9 @@ from py_compile import PycInvalidationMode
 
 import zmq
 
-import funker
-from funker.backends.base import BackendError
 from funker.backends.local.process import remove_tree
 from funker.backends.local.state import StateDirectory
+from funker.spec.runtime import runtime_files, runtime_version
 
 #: Variables of the user's that a replica is given as well; a container has such of its own.
 _KEPT = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
@@ -46,11 +44,8 @@ def interpreter() -> str:
 
 def install(state: StateDirectory) -> Runtime:
     """The runtime's directory, made unless it is there; those of other versions are removed."""
-    files = _files()
-    hashed = hashlib.sha256()
-    for path, content in sorted(files.items()):
-        hashed.update(f"{path}\0{len(content)}\0".encode() + content)
-    version = hashed.hexdigest()[:12]
+    files = runtime_files()
+    version = runtime_version(files)
     # Which zmq it links to is no part of the version, but of the directory.
     where = hashlib.sha256(f"{zmq.__file__}\0{sys.version}".encode()).hexdigest()[:8]
     directory = state.runtime / f"{version}-{where}"
@@ -86,22 +81,6 @@ def environment(runtime: Runtime, python: str, environ: Mapping[str, str]) -> di
         "PYTHONUNBUFFERED": "1",
         "PYTHONNOUSERSITE": "1",
     }
-
-
-def _files() -> dict[str, bytes]:
-    """By path under the directory."""
-    found = importlib.util.find_spec("funker_runtime")
-    if found is None or found.origin is None:
-        raise BackendError(
-            "the replica's runtime (funker_runtime) is missing from this installation",
-            hint="Install funker-swarm again; in a clone, run from its own environment.",
-        )
-    package, replica = Path(funker.__file__).parent, Path(found.origin).parent
-    files = {"funker/__init__.py": (package / "__init__.py").read_bytes()}
-    for root, prefix in ((package / "rpc", "funker/rpc"), (replica, "funker_runtime")):
-        for path in root.rglob("*.py"):
-            files[f"{prefix}/{path.relative_to(root).as_posix()}"] = path.read_bytes()
-    return files
 
 
 def _zmq() -> Iterator[Path]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from funker.backends.base import BackendError, ImageMissing, Progress
+from funker.backends.local import dockerfile
 from funker.backends.local.environments import python_with
 from funker.backends.local.process import remove_tree
 from funker.backends.local.runtime import new_directory
@@ -40,6 +41,7 @@ class File(Protocol):
     def digest(self) -> str: ...
     @property
     def location(self) -> Path: ...
+    def read(self) -> bytes: ...
 
 
 class Material(Protocol):
@@ -85,14 +87,14 @@ def take(
 
     Raises `BackendError` for what can't run here, or `RequirementsFailed`.
     """
-    if source.own_dockerfile:
-        raise BackendError(
-            f"{source.name} has a Dockerfile, and there is no engine here to build it",
-            hint="Deploy it to a swarm; or take the Dockerfile away: a handler needs none.",
-        )
     files = [[f.path, f.kind, f.executable, f.digest] for f in source.files]
     python = _python(source, json.dumps(files), environ, progress)
-    about = {"handler": source.handler, "python": python, "packages": list(source.packages)}
+    about = {
+        "handler": source.handler,
+        "python": python,
+        "arguments": _arguments(source),
+        "packages": list(source.packages),
+    }
     text = json.dumps({"files": files, **about}, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()
     manifest = state.code / f"{name}.json"
@@ -101,7 +103,8 @@ def take(
         if not (state.code / name).exists():
             progress(f"copying {source.name}")
             with new_directory(state.code, name) as directory:
-                _fill(directory, source.files)
+                _copy(directory, source.files)
+                _seal(directory)
     return name
 
 
@@ -122,7 +125,7 @@ def load(state: StateDirectory, name: str) -> Snapshot:
         directory=directory,
         handler=about["handler"],
         python=python,
-        command=[python, "-m", "funker_runtime"],
+        command=[python, *about["arguments"]],
         packages=tuple(about["packages"]),
     )
 
@@ -140,12 +143,25 @@ def _python(source: Material, files: str, environ: Mapping[str, str], progress: 
         return python_with(None, "", environ=environ, progress=progress)
     file = next(file for file in source.files if file.path == "requirements.txt")
     # A file that names others depends on them; which ones, only pip can tell.
-    content = files if source.requirements_need_files else file.digest
-    return python_with(file.location, content, environ=environ, progress=progress)
+    everything = source.requirements_need_files
+    return python_with(
+        lambda place: _copy(place, source.files if everything else [file]),
+        files if everything else file.digest,
+        environ=environ,
+        progress=progress,
+    )
 
 
-def _fill(directory: Path, files: Sequence[File]) -> None:
-    """Copies the files, compiles them, and makes it all read-only, as an image's are."""
+def _arguments(source: Material) -> list[str]:
+    """What its interpreter is given."""
+    if not source.own_dockerfile:
+        return ["-m", "funker_runtime"]
+    file = next(file for file in source.files if file.path == "Dockerfile")
+    text = file.read().decode(errors="replace")
+    return dockerfile.command(text, where=str(file.location))
+
+
+def _copy(directory: Path, files: Sequence[File]) -> None:
     for file in files:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -155,14 +171,21 @@ def _fill(directory: Path, files: Sequence[File]) -> None:
             case "link":
                 target.symlink_to(file.digest)
             case _:
-                content = file.location.read_bytes()
+                content = file.read()
                 if hashlib.sha256(content).hexdigest() != file.digest:
                     raise SourceChanged(f"{file.location} has just changed", hint="Deploy again.")
                 target.write_bytes(content)
-                target.chmod(0o555 if file.executable else 0o444)
+                target.chmod(0o755 if file.executable else 0o644)
+
+
+def _seal(directory: Path) -> None:
+    """Compiles what is there and makes it all read-only, as an image's files are."""
     # Without this, every replica would compile what it imports: it can't write here.
     compileall.compile_dir(
         directory, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
     )
-    for place, _, _ in os.walk(directory, topdown=False):
+    for place, _, files in os.walk(directory, topdown=False):
+        for path in (Path(place, name) for name in files):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & 0o555)
         Path(place).chmod(0o555)

@@ -67,9 +67,16 @@ class Machine:
             FunctionSpec(name=name, image=prepared.image, image_name=prepared.image_name, **spec)
         )
 
-    def call(self, function: str = "add", /, deadline: float = PATIENCE, **arguments: Any) -> Any:
+    def call(
+        self,
+        function: str = "add",
+        value: Any = None,
+        /,
+        deadline: float = PATIENCE,
+        **arguments: Any,
+    ) -> Any:
         with self.backend.transport() as transport:
-            content_type, body = encode_value(arguments)
+            content_type, body = encode_value(arguments if value is None else value)
             answer = invoke(transport, function, body, content_type, deadline=deadline)
         return decode_value(answer.content_type, answer.body or b"")
 

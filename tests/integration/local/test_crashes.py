@@ -48,9 +48,11 @@ def _worker(machine: Any) -> int:
     found: list[str] = []
 
     def look() -> bool:  # the replica that has just answered has none any more
-        front = _front(machine)
+        first = machine.replicas()[0]
+        front = first["pid"]
         with contextlib.suppress(OSError):
-            found.extend(Path(f"/proc/{front}/task/{front}/children").read_text().split())
+            if first["state"] == "ready":
+                found.extend(Path(f"/proc/{front}/task/{front}/children").read_text().split())
         return bool(found)
 
     machine.until(look, "a worker")

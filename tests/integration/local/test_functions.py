@@ -16,6 +16,7 @@ from funker.backends.local.backend import Unsupported
 from funker.rpc.errors import FunctionCrashed, FunctionError, FunctionNotFound, InitFailed
 from funker.spec import FunctionSpec
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 ADD = """
 def handle(x, y):
     return x + y
@@ -295,3 +296,15 @@ def test_a_burst_of_calls_is_answered(up: Any) -> None:
     waits = [up.call_later(x=number, y=1) for number in range(20)]
     assert [wait() for wait in waits] == list(range(1, 21))
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("example", ["add", "program"])
+def test_the_examples_of_adding_run(up: Any, example: str) -> None:
+    up.deploy_source(EXAMPLES / example, example)
+    assert up.call(example, x=1, y=2) == 3
+
+
+def test_the_examples_of_counting_run(up: Any) -> None:
+    up.deploy_source(EXAMPLES / "wordcount", "wordcount", replicas=3)
+    up.deploy_source(EXAMPLES / "fanout", "fanout", env={"PARTS": "3"})
+    assert up.call("fanout", b"a b\na c\nd a\n")["counts"]["a"] == 3
