@@ -231,6 +231,18 @@ class Backend(Protocol):
     def down(self, *, progress: Progress = silent) -> list[str]:
         """Takes the controller down, the functions stay. What was changed, a line for each."""
 
+    def keys(self, *, progress: Progress = silent) -> list[str]:
+        """Makes the controller's keys unless they are there. What was changed, a line for each.
+
+        `up` does so too. Raises `BackendError`.
+        """
+
+    def client_key(self) -> str:
+        """The key file of the controller's callers (`funker.rpc.keys`), for callers elsewhere.
+
+        With the router's address if it can be reached from there. Raises `NoController`.
+        """
+
 
 class BackendError(FunkerError):
     """The root of what a backend can't do. `hint` says what to do about it."""

@@ -188,6 +188,14 @@ class Memory:
         self._up_since = None
         return ["the controller is down"]
 
+    def keys(self, *, progress: Progress = silent) -> list[str]:  # noqa: ARG002
+        """Makes none: nobody has to prove anything here."""
+        return []
+
+    def client_key(self) -> str:
+        """Raises `NoController`: nobody elsewhere can call."""
+        raise NoController("a controller in memory has no keys")
+
     def run(self, call: Call, cancel: threading.Event | None) -> Result:
         """One call. Raises a `CallError`."""
         name = self._choose(call.function)

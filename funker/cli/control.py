@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,6 +88,35 @@ def down(
     with terminal.progress() as show:
         lines = session.backend().down(progress=show)
     _tell(lines, form, nothing="The controller isn't up; nothing was changed.")
+
+
+class Holder(StrEnum):
+    """Whose key `funker keys --show` shows."""
+
+    CLIENT = "client"
+
+
+def keys(
+    command: typer.Context,
+    show: Annotated[
+        Holder | None,
+        typer.Option(metavar="client", help="Print the key file of callers, for FUNKER_KEY_FILE."),
+    ] = None,
+    output: options.Output = None,
+    json: options.Json = False,
+) -> None:
+    """Make the controller's keys, unless they are there."""
+    form = options.chosen(output, json, default=Format.TABLE)
+    session: Session = command.obj
+    if show is not None:
+        text = session.backend().client_key()
+        lines = dict(line.split("=", 1) for line in text.splitlines())
+        shown = {Format.JSON: as_json, Format.YAML: as_yaml}
+        terminal.data(shown[form](lines) if form in shown else text)
+        return
+    with terminal.progress() as tell:
+        made = session.backend().keys(progress=tell)
+    _tell(made, form, nothing="The keys are there already; nothing was changed.")
 
 
 def _built(

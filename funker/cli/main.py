@@ -58,6 +58,7 @@ app.command()(rebuild.rebuild)
 app.command("rm")(functions.remove)
 app.command()(control.up)
 app.command()(control.down)
+app.command()(control.keys)
 
 #: Options that work on either side of the command's name, and whether they take a value.
 _ANYWHERE = {"--context": True, "--debug": False}

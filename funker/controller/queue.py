@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 
 
 class Budget:
-    """Bytes that all queues of a router share: bodies wait in its memory."""
+    """Bytes that all queues of a router share: calls wait in its memory."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -42,7 +42,7 @@ class Queue(Generic[Item]):
             raise QueueFullError(f"{len(self._items)} calls are waiting, the limit")
         if self._budget.used + size > self._budget.limit:
             mib = self._budget.limit >> 20
-            raise QueueFullError(f"the waiting calls' bodies are at their limit of {mib} MiB")
+            raise QueueFullError(f"all waiting calls together are at their limit of {mib} MiB")
         self._items[id] = (item, size)
         self._account(size)
 

@@ -1,6 +1,7 @@
 """What the router keeps: its events and actions, and a row for each caller, replica, call and pool.
 
-Only values and their fields; every transition is in `dispatch`.
+Only values and their fields. Calls change in `calls`, `waiting` and `ledger`, callers in `callers`,
+replicas and their pools in `replicas`.
 """
 
 from __future__ import annotations
@@ -8,24 +9,27 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from funker.controller.liveness import Peer
 from funker.controller.queue import Queue
 from funker.rpc.calls import DEADLINE_S
 from funker.rpc.messages import Call, Error, Failed, Message, Ready
 
-#: Seconds of silence after which a replica gets no new call.
-SUSPECT_S = 1.5
 #: Seconds past a deadline or a CANCEL for the replica's own word on it.
 GRACE_S = 0.5
 
 
 class Limits(NamedTuple):
-    """Bounds of what waits: calls for one function, calls of one caller, bytes in all."""
+    """Bounds of what waits: calls for one function, calls of one caller, bytes in all; and of
+    functions that are kept by name alone, since nobody has told what functions there are.
+    """
 
     queue: int = 16_384
     caller: int = 16_384
     queued_bytes: int = 256 << 20
+    names: int = 1024
 
 
 # Events
@@ -47,9 +51,13 @@ class Unreachable(NamedTuple):
 
 
 class Catalogue(NamedTuple):
-    """What functions there are, by full name, and each one's short names."""
+    """What functions there are: each full name with its short names.
+
+    `unrouted` has those whose replicas can't join this router, and why.
+    """
 
     functions: Mapping[str, Sequence[str]]
+    unrouted: Mapping[str, str] = MappingProxyType({})
 
 
 class Tick(NamedTuple):
@@ -109,17 +117,14 @@ class Phase(Enum):
     ANSWERED = "answered"
 
 
-class Caller:
+class Caller(Peer):
     """Who made calls: its open calls, and until when they may be handed out."""
 
-    __slots__ = (
-        "astray_at", "calls", "gone_at", "heard_at", "peer", "pongs", "stalled", "valid_until",
-    )  # fmt: skip
+    __slots__ = ("astray_at", "calls", "pongs", "stalled", "valid_until")
 
     def __init__(self, peer: bytes, now: float) -> None:
-        self.peer = peer
-        self.heard_at = now
-        self.gone_at: float | None = None
+        super().__init__(peer, now)
+        #: PONGs that it may echo: when they were sent, by stamp.
         self.pongs: OrderedDict[int, float] = OrderedDict()
         self.valid_until = float("-inf")
         #: When it last spoke without standing here: it may have come from another router.
@@ -129,25 +134,30 @@ class Caller:
         self.stalled: dict[str, OpenCall] = {}
 
 
-class Replica:
-    __slots__ = ("calls", "free", "function", "gone_at", "heard_at", "leaving", "orphans", "ready")
+class Replica(Peer):
+    """One that has said READY: its free places, and the calls that are with it."""
 
-    def __init__(self, ready: Ready, now: float) -> None:
+    __slots__ = ("calls", "free", "function", "leaving", "orphans", "ready", "served")
+
+    def __init__(self, peer: bytes, ready: Ready, now: float) -> None:
+        super().__init__(peer, now)
         self.ready = ready
         self.function = ready.function
-        self.heard_at = now
-        self.gone_at: float | None = None
         self.leaving = False
+        #: It speaks a protocol that is spoken here.
+        self.served = True
         self.free = ready.free
         self.calls: dict[str, OpenCall] = {}
         # What it holds and nobody has asked for.
         self.orphans: set[str] = set()
 
     def state(self, now: float) -> str:
-        if self.gone_at is not None or now - self.heard_at > SUSPECT_S:
+        if self.is_suspect(now):
             return "suspect"
         if self.calls:
             return "busy"
+        if not self.served:
+            return "refused"
         return "leaving" if self.leaving else "free"
 
     def describe(self, now: float) -> dict[str, Any]:
@@ -170,12 +180,14 @@ class OpenCall:
         "started_at",
     )  # fmt: skip
 
-    def __init__(self, call: Call, function: str, caller: Caller, now: float) -> None:
+    def __init__(self, call: Call, caller: Caller, size: int, now: float) -> None:
         self.id = call.id
         self.call = call
-        self.function = function
+        #: The full name, once it is known.
+        self.function = call.function
         self.caller = caller
-        self.size = len(call.body or b"")
+        #: Bytes of its header and its body.
+        self.size = size
         self.phase = Phase.QUEUED
         self.replica: bytes | None = None
         self.accepted = False
@@ -206,8 +218,8 @@ class Pool:
         self.free: OrderedDict[bytes, Replica] = OrderedDict()
         self.queue = queue
         self.replicas: set[bytes] = set()
-        #: A replica has said that it is one of this function.
-        self.joined = False
+        #: When a replica has last said that it is one of this function; None: never.
+        self.joined_at: float | None = None
         self.failure: Failed | None = None
         # How long replicas that can't load were told to wait, and until when.
         self.failed_wait = 0.0

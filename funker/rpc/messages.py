@@ -89,6 +89,10 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
 }
 
 
+#: What no field ever has.
+_NO_DEFAULT = object()
+
+
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 class Message:
     """A frozen record. Hand-made, since importing `dataclasses` costs a replica 10 ms."""
@@ -98,6 +102,8 @@ class Message:
     _checks: ClassVar[dict[str, Callable[[object], bool]]]
     _names: ClassVar[frozenset[str]]
     _defaults: ClassVar[dict[str, Any]]
+    #: The header's fields with the values that aren't sent.
+    _sent: ClassVar[dict[str, Any]]
 
     def __init_subclass__(cls, kind: str) -> None:
         fields: dict[str, str] = dict(cls.__annotations__)
@@ -106,13 +112,14 @@ class Message:
         cls._carries_body = fields.pop("body", None) is not None
         cls._checks = {name: _CHECKS[annotation] for name, annotation in fields.items()}
         cls._defaults = {name: cls.__dict__[name] for name in fields if name in cls.__dict__}
+        cls._sent = {name: cls._defaults.get(name, _NO_DEFAULT) for name in fields}
         if cls._carries_body:
             cls._defaults["body"] = None
         KINDS[kind.encode()] = cls
 
     def __init__(self, **values: Any) -> None:
         merged = self._defaults | values
-        if merged.keys() != self._names:
+        if len(merged) != len(self._names) or merged.keys() != self._names:
             wanted, got = sorted(self._names), sorted(values)
             raise TypeError(f"{type(self).__name__} takes {wanted}, got {got}")
         self.__dict__.update(merged)
@@ -131,7 +138,11 @@ class Message:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
-        return type(self)(**(self.__dict__ | changes))
+        copy = type(self).__new__(type(self))
+        copy.__dict__.update(self.__dict__, **changes)
+        if len(copy.__dict__) != len(self._names):
+            return type(self)(**copy.__dict__)  # which says what is wrong
+        return copy
 
 
 KINDS: dict[bytes, type[Message]] = {}
@@ -320,11 +331,8 @@ def encode(message: Message) -> list[bytes]:
     Texts that may be long (messages, tracebacks, output) lose their beginnings where the header
     would exceed 64 KiB. Raises `PayloadTooLarge` if that isn't enough: a huge name or list.
     """
-    defaults = message._defaults
     fields = message.__dict__
-    header = _dumps(
-        {k: fields[k] for k in message._checks if k not in defaults or fields[k] != defaults[k]}
-    )
+    header = _dumps({k: v for k, d in message._sent.items() if (v := fields[k]) != d})
     if len(header) > MAX_HEADER:
         header = _dumps(_clipped(json.loads(header)))
     if len(header) > MAX_HEADER:
@@ -341,10 +349,24 @@ def _not_json(constant: str) -> NoReturn:
 
 # `json.loads` would also take UTF-16 and NaN, which no other language does.
 _parser = json.JSONDecoder(parse_constant=_not_json)
+_scan: Callable[[str, int], tuple[object, int]] = _parser.scan_once  # type: ignore[attr-defined]
+# `json.dumps` would make an encoder anew for each header.
+_encoder = json.JSONEncoder(separators=(",", ":"))
 
 
 def _dumps(header: dict[str, Any]) -> bytes:
-    return json.dumps(header, separators=(",", ":")).encode()
+    return _encoder.encode(header).encode()
+
+
+def _parsed(text: str) -> object:
+    """The JSON value that is the whole text. Raises ValueError, RecursionError."""
+    try:
+        value, end = _scan(text, 0)
+    except StopIteration:
+        end = -1
+    # What the parser does beyond that is to look for white space around, which hardly anybody
+    # sends, and to say what is wrong.
+    return value if end == len(text) else _parser.decode(text)
 
 
 def _clipped(header: dict[str, Any]) -> dict[str, Any]:
@@ -355,38 +377,39 @@ def decode(frames: Sequence[bytes]) -> Message:
     """The message in `frames`. Raises `ProtocolError` whatever is wrong with them."""
     if not 2 <= len(frames) <= 3:
         raise ProtocolError(f"a message has 2 or 3 frames, got {len(frames)}")
-    cls = KINDS.get(bytes(frames[0][:16]))
+    cls = KINDS.get(frames[0])
     if cls is None:
-        raise ProtocolError(f"unknown kind {bytes(frames[0][:16])!r}")
-    values = _header(cls.kind, frames[1])
+        raise ProtocolError(f"unknown kind {frames[0][:16]!r}")
+    values = cls._defaults | _header(cls, frames[1])
     if len(frames) == 3:
         if not cls._carries_body:
             raise ProtocolError(f"{cls.kind} carries no body")
         values["body"] = frames[2]
-    try:
-        return cls(**values)
-    except TypeError:
-        missing = [k for k in cls._checks if k not in values and k not in cls._defaults]
-        raise ProtocolError(f"{cls.kind} lacks {', '.join(missing)}") from None
+    if len(values) < len(cls._names):
+        missing = [name for name in cls._checks if name not in values]
+        raise ProtocolError(f"{cls.kind} lacks {', '.join(missing)}")
+    message = cls.__new__(cls)
+    message.__dict__.update(values)  # which are complete and checked, unlike what anybody gives
+    return message
 
 
-def _header(kind: str, frame: bytes) -> dict[str, Any]:
+def _header(cls: type[Message], frame: bytes) -> dict[str, Any]:
     if len(frame) > MAX_HEADER:
-        raise ProtocolError(f"{kind} header of {len(frame)} bytes exceeds {MAX_HEADER}")
+        raise ProtocolError(f"{cls.kind} header of {len(frame)} bytes exceeds {MAX_HEADER}")
     try:
-        header = _parser.decode(str(frame, "utf-8"))
+        header = _parsed(str(frame, "utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"{kind} header isn't JSON: {type(error).__name__}") from None
+        raise ProtocolError(f"{cls.kind} header isn't JSON: {type(error).__name__}") from None
     if type(header) is not dict:
-        raise ProtocolError(f"{kind} header isn't a JSON object")
-    checks = KINDS[kind.encode()]._checks
+        raise ProtocolError(f"{cls.kind} header isn't a JSON object")
+    checks = cls._checks
     values: dict[str, Any] = {}
     for name, value in header.items():
         check = checks.get(name)
         if check is None:
             continue
         if not check(value):
-            raise ProtocolError(f"{kind} header: bad {name} {_short(value)}")
+            raise ProtocolError(f"{cls.kind} header: bad {name} {_short(value)}")
         values[name] = tuple(value) if type(value) is list else value
     return values
 

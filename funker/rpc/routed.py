@@ -18,7 +18,7 @@ from funker.rpc import session
 from funker.rpc.errors import FunkerError, ProtocolError, RouterUnavailable
 from funker.rpc.keys import Keys
 from funker.rpc.messages import MAX_BODY, Call, Error, Query, Reply, Result, decode, encode
-from funker.rpc.sockets import REFUSALS, dial, hang_up, heard
+from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard
 
 #: Milliseconds between tries to connect, at most.
 RECONNECT_MAX_MS = 250
@@ -50,6 +50,8 @@ class Routed:
         self._waiting: dict[str | int, _Waiter] = {}
         self._numbers = itertools.count(1)
         self._inbox: collections.deque[session.Event | None] = collections.deque()
+        # Connections in a row that broke off in the handshake.
+        self._hang_ups = 0
         # Why the thread has ended, once it has.
         self._ended: Error | None = None
         self._wake, self._waker = socket.socketpair()
@@ -169,7 +171,9 @@ class Routed:
             events: list[session.Event] = []
             # What is heard goes first: a call may have been told just after a router was there.
             if monitor in ready:
-                events += _news(monitor)
+                welcome = self._hang_ups < UNWELCOME
+                events += self._news(monitor)
+                redial = welcome and self._hang_ups >= UNWELCOME
             if dealer in ready:
                 events += _hear(dealer)
             if self._wake.fileno() in ready:
@@ -192,7 +196,23 @@ class Routed:
             max_body=self._max_body,
             reconnect_max_ms=RECONNECT_MAX_MS,
             immediate=False,
+            unwelcome=self._hang_ups >= UNWELCOME,
         )
+
+    def _news(self, monitor: zmq.Socket[bytes]) -> list[session.Event]:
+        events: list[session.Event] = []
+        for event in heard(monitor):
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._hang_ups = 0
+                events.append(session.Connected())
+            elif event == zmq.EVENT_DISCONNECTED:
+                events.append(session.Disconnected())
+            elif event in REFUSALS:
+                events.append(session.Refused(REFUSALS[event]))
+            else:
+                self._hang_ups += 1
+                events.append(session.HungUp())
+        return events
 
     def _act(self, dealer: zmq.Socket[bytes], actions: list[session.Action]) -> bool:
         redial = False
@@ -221,20 +241,6 @@ class _Waiter:
     def end(self, outcome: Result | Error | Reply) -> None:
         self.outcome = outcome
         self.done.release()
-
-
-def _news(monitor: zmq.Socket[bytes]) -> list[session.Event]:
-    events: list[session.Event] = []
-    for event in heard(monitor):
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-            events.append(session.Connected())
-        elif event == zmq.EVENT_DISCONNECTED:
-            events.append(session.Disconnected())
-        elif event in REFUSALS:
-            events.append(session.Refused(REFUSALS[event]))
-        else:
-            events.append(session.HungUp())
-    return events
 
 
 def _hear(dealer: zmq.Socket[bytes]) -> list[session.Event]:

@@ -15,8 +15,12 @@ SPARE = 1024 * 1024
 #: Milliseconds between ZMTP heartbeats, and without one until the connection is given up. Shorter
 #: ones cut connections while large bodies cross them.
 HEARTBEAT_MS, HEARTBEAT_TIMEOUT_MS = 5000, 30000
-#: Milliseconds before a failed connection to a router is tried again.
-RECONNECT_MS = 10
+#: Milliseconds before a failed connection to a router is tried again; and if many in a row broke
+#: off in the handshake. Which ZeroMQ takes for a connection, and dials again at once: a thousand
+#: replicas with keys of yesterday would keep a router from its work.
+RECONNECT_MS, UNWELCOME_MS = 10, 1000
+#: How many that are.
+UNWELCOME = 20
 #: Milliseconds for the TCP connection to a router. A dead container's address gives no answer at
 #: all, and the name is looked up again only for the next try.
 CONNECT_MS = 1000
@@ -58,20 +62,21 @@ def dial(
     max_body: int,
     reconnect_max_ms: int,
     immediate: bool,
+    unwelcome: bool,
 ) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
     """A DEALER that connects to a router, and the monitor that tells of its connections.
 
     `address` is "host:port" or a ZeroMQ endpoint; `name` is the client's own for life, so that a
     router knows it again behind another connection. With `immediate`, a send fails while there is
-    no connection. Raises `FunkerError` for what is no address.
+    no connection; if `unwelcome`, it dials seldom. Raises `FunkerError` for what is no address.
     """
     dealer = context.socket(zmq.DEALER)
     try:
         dealer.setsockopt(zmq.ROUTING_ID, name)
         dealer.setsockopt(zmq.SNDHWM, 0)
         dealer.setsockopt(zmq.IMMEDIATE, immediate)
-        dealer.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, reconnect_max_ms)
+        dealer.setsockopt(zmq.RECONNECT_IVL, UNWELCOME_MS if unwelcome else RECONNECT_MS)
+        dealer.setsockopt(zmq.RECONNECT_IVL_MAX, UNWELCOME_MS if unwelcome else reconnect_max_ms)
         dealer.setsockopt(zmq.CONNECT_TIMEOUT, CONNECT_MS)
         guard(dealer, max_body)
         secure(dealer, keys)

@@ -29,7 +29,7 @@ from typing import cast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funker.controller import dispatch
+from funker.controller import dispatch, tables
 from funker.rpc import session
 from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Result
 from funker_runtime import replica as served
@@ -222,7 +222,7 @@ class SimulatedRouter:
         self._sleeps_until = 0.0
         self._wake_at = float("inf")
         world.routers.append(self)
-        self._feed(dispatch.Tick())
+        self._feed(tables.Tick())
 
     def attach(self, wire: Wire) -> None:
         self.wires[wire.dealer.peer] = wire
@@ -239,7 +239,7 @@ class SimulatedRouter:
             self.world.after(wait, lambda: self.hear(wire, message))
             return
         peer = wire.dealer.peer
-        self._feed(dispatch.Received(peer, message, cast(Sequence[bytes], (message,))))
+        self._feed(tables.Received(peer, message, cast(Sequence[bytes], (message,))))
 
     def sleep(self, seconds: float) -> None:
         self._sleeps_until = self.world.now + seconds
@@ -251,13 +251,13 @@ class SimulatedRouter:
             for wire in list(self.wires.values()):
                 wire.break_off()
 
-    def _feed(self, event: dispatch.Event) -> None:
+    def _feed(self, event: tables.Event) -> None:
         events = [event]
         for happened in events:
             events += [
-                dispatch.Unreachable(action.peer, action.call)
+                tables.Unreachable(action.peer, action.call)
                 for action in self.machine.on(happened, self.world.now)
-                if isinstance(action, dispatch.Send) and not self._send(action)
+                if isinstance(action, tables.Send) and not self._send(action)
             ]
         if (due := self.machine.wakeup()) < self._wake_at:
             self._wake_at = due
@@ -271,9 +271,9 @@ class SimulatedRouter:
             self._wake_at = self._sleeps_until
             self.world.after(self._sleeps_until - self.world.now, self._tick)
         else:
-            self._feed(dispatch.Tick())
+            self._feed(tables.Tick())
 
-    def _send(self, action: dispatch.Send) -> bool:
+    def _send(self, action: tables.Send) -> bool:
         message = action.message if isinstance(action.message, Message) else action.message[0]
         wire = self.wires.get(action.peer)
         if wire is None:
@@ -563,14 +563,14 @@ def check_nothing_is_left(world: World) -> None:
     world.run(until=world.now + 45)
     (router,) = world.routers
     machine = router.machine
-    assert not machine._calls
-    assert not machine._held
-    assert machine._budget.used == 0
+    assert not machine._ledger.open
     rows = machine._replicas
-    assert not [row.describe(world.now) for row in rows.values() if row.calls or row.orphans]
+    assert rows.budget.used == 0
+    assert not rows._orphans
+    assert not [row.describe(world.now) for row in rows if row.calls or row.orphans]
     for replica in world.replicas:
         assert replica.machine.state in (served.State.IDLE, served.State.BOOT, served.State.FAILED)
-    free = {peer for pool in machine._pools.values() for peer in pool.free}
+    free = {peer for pool in rows.pools.values() for peer in pool.free}
     idle = [r for r in world.replicas if r.machine.state is served.State.IDLE]
     assert {replica.dealer.peer for replica in idle} <= free, "an idle replica is forgotten"
 

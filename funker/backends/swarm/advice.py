@@ -6,13 +6,19 @@ often have Docker's defaults, under which calls are lost or wait for seconds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from funker.backends.swarm.service import NANOSECONDS
+from funker.rpc.keys import CLIENT_FILE
 from funker.spec import DEFAULT_TIMEOUT, GRACE, SpecError
 from funker.spec.values import parse_duration
+
+#: The secret with which replicas join the router and functions call through it.
+CLIENT_SECRET = CLIENT_FILE.rpartition("/")[2]
+#: The network on which the router is.
+_NETWORK = "funker"
 
 #: The engine's, where a service says nothing.
 _DEFAULT_GRACE = 10.0
@@ -46,6 +52,56 @@ def advise(spec: Mapping[str, Any]) -> list[Advice]:
     ]
 
 
+def advise_joining(spec: Mapping[str, Any], networks: Collection[str]) -> list[Advice]:
+    """Advice for a service whose replicas could join the router, and don't.
+
+    `networks` has the IDs of the network `funker`; that the swarm has the secret is given.
+    """
+    environment = variables(_container_of(spec))
+    if is_routed(spec, networks) or environment.get("FUNKER_ROUTER") == "direct":
+        return []
+    lacks_network = not joined(spec) & set(networks)
+    lacks_key = not _has_key(spec)
+    lacking = [*(["its network"] if lacks_network else []), *(["its key"] if lacks_key else [])]
+    problem = f"replicas can't join the router: they lack {' and '.join(lacking)}"
+    if not (spec.get("Labels") or {}).get("com.docker.stack.namespace"):
+        flags = [
+            *([f"--network-add {_NETWORK}"] if lacks_network else []),
+            *([f"--secret-add {CLIENT_SECRET}"] if lacks_key else []),
+        ]
+        lines = f"docker service update {' '.join(flags)} {spec.get('Name')}"
+    else:
+        own, top = [], ["# and at the end of the file"]
+        if lacks_network:
+            own.append(f"networks: [{_NETWORK}]")
+            top.append(f"networks:\n  {_NETWORK}:\n    external: true")
+        if lacks_key:
+            own.append(f"secrets: [{CLIENT_SECRET}]")
+            top.append(f"secrets:\n  {CLIENT_SECRET}:\n    external: true")
+        lines = "\n".join([*own, *top])
+    return [Advice(problem, lines, serious=False)]
+
+
+def is_routed(spec: Mapping[str, Any], networks: Collection[str]) -> bool:
+    """Whether its replicas can join the router: key and network are there, and nobody forbids it.
+
+    `networks` has the IDs of the network `funker`.
+    """
+    forbidden = variables(_container_of(spec)).get("FUNKER_ROUTER") == "direct"
+    return _has_key(spec) and bool(joined(spec) & set(networks)) and not forbidden
+
+
+def joined(spec: Mapping[str, Any]) -> set[str]:
+    """The IDs of a service's networks."""
+    return {str(attachment["Target"]) for attachment in attachments(spec)}
+
+
+def aliases(spec: Mapping[str, Any]) -> set[str]:
+    """The names on its networks, and those that its variables tell its replicas."""
+    told = variables(_container_of(spec)).get("FUNKER_ALIASES", "").split(",")
+    return _network_aliases(spec) | {alias.strip() for alias in told if alias.strip()}
+
+
 def timeout_of(container: Mapping[str, Any]) -> float:
     """Seconds that the handler may run, as the service's variables say."""
     text = variables(container).get("FUNKER_TIMEOUT", "")
@@ -65,6 +121,25 @@ def variables(container: Mapping[str, Any]) -> dict[str, str]:
     """The environment of a container spec."""
     pairs = (item.partition("=") for item in container.get("Env") or [])
     return {name: value for name, _, value in pairs}
+
+
+def _container_of(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (spec.get("TaskTemplate") or {}).get("ContainerSpec") or {}
+
+
+def attachments(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Its networks. (They are in the spec itself in old services.)"""
+    return (spec.get("TaskTemplate") or {}).get("Networks") or spec.get("Networks") or []
+
+
+def _network_aliases(spec: Mapping[str, Any]) -> set[str]:
+    return {alias for each in attachments(spec) for alias in each.get("Aliases") or []}
+
+
+def _has_key(spec: Mapping[str, Any]) -> bool:
+    container = _container_of(spec)
+    files = {(item.get("File") or {}).get("Name") for item in container.get("Secrets") or []}
+    return bool(files & {CLIENT_SECRET, CLIENT_FILE}) or "FUNKER_KEY_FILE" in variables(container)
 
 
 def _grace(container: Mapping[str, Any]) -> Iterator[Advice]:
@@ -143,17 +218,16 @@ def _names(spec: Mapping[str, Any], template: Mapping[str, Any]) -> Iterator[Adv
         "FUNKER_NODE": "{{.Node.Hostname}}",
         "FUNKER_REPLICA": "{{.Task.Name}}",
     }
-    attachments = template.get("Networks") or spec.get("Networks") or []
-    aliases = {alias for net in attachments for alias in net.get("Aliases") or []}
+    listed = _network_aliases(spec)
     told = {alias.strip() for alias in environment.get("FUNKER_ALIASES", "").split(",")}
     # A replica of `shop_add` knows by itself that its stack calls it `add`.
-    told |= {alias for alias in aliases if str(spec.get("Name") or "").endswith(f"_{alias}")}
+    told |= {alias for alias in listed if str(spec.get("Name") or "").endswith(f"_{alias}")}
     lines = [f'  {name}: "{value}"' for name, value in wanted.items() if name not in environment]
-    if aliases - told:
-        lines.append(f'  FUNKER_ALIASES: "{",".join(sorted(aliases))}"')
+    if listed - told:
+        lines.append(f'  FUNKER_ALIASES: "{",".join(sorted(listed))}"')
     if lines:
         yield Advice(
-            "replicas aren't told their names" + (" and aliases" if aliases - told else ""),
+            "replicas aren't told their names" + (" and aliases" if listed - told else ""),
             "\n".join(["environment:", *lines]),
             serious=False,
         )

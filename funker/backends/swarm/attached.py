@@ -1,4 +1,4 @@
-"""A container whose stdin and stdout are ours: what the relay runs in."""
+"""Processes in containers whose stdin and stdout are ours: what the relay runs in."""
 
 from __future__ import annotations
 
@@ -29,40 +29,14 @@ _PAUSE = 0.2
 _COMMAND = ["/usr/bin/tini", "--", "python3", "-m", "funker.rpc.relay"]
 
 
-class RelayContainer:
-    """The relay's container and its attach stream."""
+class AttachedStream:
+    """A process' stdin, stdout and stderr over a connection that Docker's API has handed over."""
 
-    def __init__(self, engine: Engine, *, image: str, network: str, env: Mapping[str, str]) -> None:
-        self._engine = engine
-        with engine.errors():
-            give_up = time.monotonic() + _PATIENCE
-            while True:
-                try:
-                    return self._start(image, network, env)
-                except docker.errors.APIError as exc:
-                    if not _is_network_away(exc) or time.monotonic() > give_up:
-                        raise
-                time.sleep(_PAUSE)
-
-    def _start(self, image: str, network: str, env: Mapping[str, str]) -> None:
-        api = self._engine.api
-        self.id = _create(self._engine, image, network, env)
-        try:
-            # Attached before it is started, so that nothing that it writes is missed.
-            self._attached = api.attach_socket(
-                self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
-            )
-            self._socket: Any = getattr(self._attached, "_sock", self._attached)
-            self._socket.settimeout(None)
-        except BaseException:
-            self.remove()
-            raise
-        try:
-            api.start(self.id)
-        except BaseException:
-            self.close()
-            self.remove()
-            raise
+    def __init__(self, attached: Any) -> None:
+        """`attached` is what docker-py gives for `attach` or `exec`: it differs by transport."""
+        self._attached = attached
+        self._socket: Any = getattr(attached, "_sock", attached)
+        self._socket.settimeout(None)
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -87,11 +61,6 @@ class RelayContainer:
         self._attached.close()
         self._socket.close()
 
-    def remove(self) -> None:
-        """Removes it, running or not. One that ended by itself has also removed itself."""
-        with contextlib.suppress(docker.errors.APIError, BackendError):
-            self._engine.api.remove_container(self.id, force=True)
-
     def _exactly(self, size: int) -> bytes | None:
         parts = []
         while size:
@@ -101,6 +70,47 @@ class RelayContainer:
             parts.append(data)
             size -= len(data)
         return b"".join(parts)
+
+
+class RelayContainer(AttachedStream):
+    """The relay in a container of its own, and the attach stream to it."""
+
+    def __init__(self, engine: Engine, *, image: str, network: str, env: Mapping[str, str]) -> None:
+        self._engine = engine
+        with engine.errors():
+            give_up = time.monotonic() + _PATIENCE
+            while True:
+                try:
+                    return self._start(image, network, env)
+                except docker.errors.APIError as exc:
+                    if not _is_network_away(exc) or time.monotonic() > give_up:
+                        raise
+                time.sleep(_PAUSE)
+
+    def _start(self, image: str, network: str, env: Mapping[str, str]) -> None:
+        api = self._engine.api
+        self.id = _create(self._engine, image, network, env)
+        try:
+            # Attached before it is started, so that nothing that it writes is missed.
+            super().__init__(
+                api.attach_socket(
+                    self.id, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1}
+                )
+            )
+        except BaseException:
+            self.remove()
+            raise
+        try:
+            api.start(self.id)
+        except BaseException:
+            self.close()
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Removes it, running or not. One that ended by itself has also removed itself."""
+        with contextlib.suppress(docker.errors.APIError, BackendError):
+            self._engine.api.remove_container(self.id, force=True)
 
 
 def _is_network_away(exc: docker.errors.APIError) -> bool:

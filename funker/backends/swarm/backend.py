@@ -15,6 +15,7 @@ from typing import Any
 
 from funker.backends.base import (
     BackendError,
+    Controller,
     ControlPlane,
     DeployFailed,
     Deployment,
@@ -22,6 +23,7 @@ from funker.backends.base import (
     ImageMissing,
     LogLine,
     NameTaken,
+    NoController,
     NoNodeFits,
     Outcome,
     Progress,
@@ -29,8 +31,10 @@ from funker.backends.base import (
     silent,
 )
 from funker.backends.swarm import overlay, plane, report, rollout, servicelog, surroundings
+from funker.backends.swarm.anchor import open_anchored
+from funker.backends.swarm.attached import RelayContainer
 from funker.backends.swarm.engine import Engine
-from funker.backends.swarm.relay import open_relay
+from funker.backends.swarm.relay import Relay, Stream
 from funker.backends.swarm.report import STACK_LABEL, Service
 from funker.backends.swarm.service import same, service_spec
 from funker.backends.swarm.store import Store
@@ -91,7 +95,8 @@ class Swarm:
             tasks = api.tasks(filters={"service": service["ID"]})
             nodes = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
             networks = {network["Id"]: network for network in api.networks()}
-        return report.details(service, tasks, nodes, networks)
+            has_key = surroundings.has_key(self._engine)
+        return report.details(service, tasks, nodes, networks, has_key=has_key)
 
     def logs(
         self,
@@ -146,24 +151,88 @@ class Swarm:
             )
         self._store.remove(service, progress=progress)
 
-    @contextlib.contextmanager
-    def _relay(self, name: str | None) -> Iterator[Transport]:
-        service = self._store.function(name) if name is not None else None
+    def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
+        """Changes the number of replicas and nothing else, of a stack's function too.
+
+        Returns when so many run, and those that are too many have gone, their grace respected.
+        Raises `NoNodeFits`, `ImageMissing` or `DeployFailed` if they don't come up, but the number
+        stays what was asked for.
+        """
+        service = self._store.function(name)
+        full = service["Spec"]["Name"]
         with self._engine.errors():
-            image = surroundings.relay_image(self._engine, service)
-            network = self._relay_network(service)
-        with open_relay(
-            self._engine, image=image, network=network, env=report.relay_env(service)
-        ) as relay:
+            watched = rollout.Rollout(
+                name=full,
+                template=service["Spec"]["TaskTemplate"],
+                wanted=replicas,
+                started=time.monotonic(),
+            )
+            if self._store.scale(service, replicas):
+                progress(f"{full}: {replicas} replicas wanted")
+            service = self._store.existing(full)
+            self._store.revive(service)  # those that more replicas wouldn't replace
+            if replicas:
+                rollout.wait_for_tasks(watched, lambda: self._tasks(service), progress=progress)
+            self._store.settle(service, progress=progress)
+
+    @contextlib.contextmanager
+    def _relay(self, name: str | None) -> Iterator[Relay]:
+        service = self._store.function(name) if name is not None else None
+        env = report.relay_env(service)
+        with self._engine.errors():
+            networks: list[overlay.Network] = self._engine.api.networks()
+            # Who is on none that can be reached is told so, anchor or not.
+            network = _relay_network(service, networks)
+            ours = {each["Id"] for each in networks if overlay.is_ours(each)}
+            stream: Stream | None = open_anchored(self._engine, networks=ours & {network}, env=env)
+            if stream is None:
+                image = surroundings.relay_image(self._engine, service)
+                stream = RelayContainer(self._engine, image=image, network=network, env=env)
+        with contextlib.closing(Relay(stream)) as relay:
             yield relay
 
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
-        """A relay to this function, or to all on the network `funker`.
+        """A relay to this function, or to all on the network `funker`: through the router where
+        the control plane's anchor can be the relay.
 
         Raises `NetworkUnusable` if the function can't be reached from outside, `ImageMissing`
         if nothing can be a relay, or another `BackendError`.
         """
         return self._relay(name)
+
+    @contextlib.contextmanager
+    def controller(self) -> Iterator[Controller]:
+        """The router, by a relay in the anchor. Raises `NoController` if there is no anchor here.
+
+        What is asked raises `NoController` too, if no router answers the anchor.
+        """
+        self._engine.require_manager()
+        with self._engine.errors():
+            networks = [each["Id"] for each in self._engine.api.networks() if overlay.is_ours(each)]
+        stream = open_anchored(self._engine, networks=networks, env={})
+        if stream is None:
+            raise NoController(
+                f"no controller is up: {self._engine.host} has no anchor of it",
+                hint="`funker up` brings it up.",
+            )
+        with contextlib.closing(Relay(stream)) as relay:
+            yield relay
+
+    def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
+        """Brings up the stack `funker`; most of `base.py` may be raised."""
+        return plane.up(self._engine, options, progress)
+
+    def down(self, *, progress: Progress = silent) -> list[str]:
+        """Removes the stack `funker`."""
+        return plane.down(self._engine, progress)
+
+    def keys(self, *, progress: Progress = silent) -> list[str]:
+        """Makes the secrets `funker-router-key` and `funker-client-key` unless they are there."""
+        return plane.keys(self._engine, progress)
+
+    def client_key(self) -> str:
+        """The key file of callers. Raises `NoController`."""
+        return plane.client_key(self._engine)
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -213,16 +282,6 @@ class Swarm:
         self._store.update(before["ID"], wanted)
         return "updated", restarted
 
-    def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
-        """Brings up the stack `funker`; most of `base.py` may be raised."""
-        self._engine.require_manager()
-        image = options.image or (options.build() if options.build is not None else "")
-        return plane.up(self._engine, image, options, progress)
-
-    def down(self, *, progress: Progress = silent) -> list[str]:
-        """Removes the stack `funker`."""
-        return plane.down(self._engine, progress)
-
     # -- waiting -----------------------------------------------------------------------------
 
     def _settle(
@@ -253,8 +312,7 @@ class Swarm:
         )
 
         def fetch() -> list[rollout.Task]:
-            tasks: list[rollout.Task] = self._engine.api.tasks(filters={"service": service["ID"]})
-            return tasks
+            return self._tasks(service)
 
         rollout.wait_for_tasks(watched, fetch, progress=progress)
         try:
@@ -294,13 +352,18 @@ class Swarm:
         )
         return "\n".join(line.text for line in lines)
 
-    def _relay_network(self, service: Service | None) -> str:
-        networks: list[overlay.Network] = self._engine.api.networks()
-        if service is None:
-            return overlay.ours(networks)
-        return overlay.attachable_of(
-            networks, report.networks(service), function=service["Spec"]["Name"]
-        )
+    def _tasks(self, service: Service) -> list[rollout.Task]:
+        tasks: list[rollout.Task] = self._engine.api.tasks(filters={"service": service["ID"]})
+        return tasks
+
+
+def _relay_network(service: Service | None, networks: list[overlay.Network]) -> str:
+    """The ID of the network of a relay. Raises `NetworkUnusable`."""
+    if service is None:
+        return overlay.ours(networks)
+    return overlay.attachable_of(
+        networks, report.networks(service), function=service["Spec"]["Name"]
+    )
 
 
 def _by_name(status: FunctionStatus) -> str:

@@ -91,6 +91,11 @@ def named(networks: Sequence[Network], name: str) -> Network | None:
     return same[0] if same else None
 
 
+def is_ours(network: Network) -> bool:
+    """Whether it is the swarm's network `funker`."""
+    return bool(network["Name"] == NETWORK and network.get("Scope") == "swarm")
+
+
 def is_attachable(network: Network) -> bool:
     """Whether a container of no service, like the relay, may join."""
     return bool(network.get("Driver") == "overlay" and network.get("Attachable"))

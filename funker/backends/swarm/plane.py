@@ -6,88 +6,63 @@ API that `docker stack deploy` would, so either may follow the other.
 
 from __future__ import annotations
 
-import functools
-import json
+import importlib.util
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import docker.errors
 
 from funker import packaged
 from funker.backends.base import (
-    BackendError,
     ControlPlane,
-    DeployFailed,
     ImageMissing,
     NameTaken,
     NetworkUnusable,
     Progress,
 )
-from funker.backends.swarm import compose, keyring, overlay, placement, report, rollout, servicelog
+from funker.backends.swarm import (
+    compose,
+    keyring,
+    overlay,
+    parts,
+    placement,
+    readiness,
+    report,
+    rollout,
+)
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import STACK_LABEL, Service
 from funker.backends.swarm.service import same
 from funker.backends.swarm.store import Store
+from funker.rpc.keys import CLIENT_FILE
 from funker.spec import FunctionSpec
 
 STACK = "funker"
-#: On the containers (and so in the template) of each part, with the part's name.
-PART_LABEL = "funker.control"
 
 #: What may be set for compose.yaml by the environment, as for `docker stack deploy`.
 _SETTINGS = ("FUNKER_SUBNET", "FUNKER_PLACEMENT", "FUNKER_DOCKER_SOCKET")
 _SOCKET = "/var/run/docker.sock"
-#: Seconds for the router to answer, and for the reconciler to tell it what there is.
-_PATIENCE = 60.0
-#: Ends of a part's containers after which it is given up.
-_ENDS = 3
-#: Lines of a part's output that an error shows.
-_TAIL = 20
+#: For as long as there is none yet.
+_HAS_RECONCILER = importlib.util.find_spec("funker.controller.reconciler") is not None
 
 
-def up(engine: Engine, image: str, options: ControlPlane, progress: Progress) -> list[str]:
+def up(engine: Engine, options: ControlPlane, progress: Progress) -> list[str]:
     """Makes the stack what it should be; returns when the router answers and knows the swarm.
 
-    `image` is a name, a name by digest or an ID. What was changed, a line for each. Raises
-    `BackendError`: `ImageMissing`, `SubnetClash`, `NetworkUnusable`, `NameTaken`,
-    `MissingResource`, `NoNodeFits`, or `DeployFailed` with what a part that ended has written.
+    What was changed, a line for each. Raises `ImageMissing`, `SubnetClash`, `NetworkUnusable`,
+    `NameTaken`, `MissingResource`, `NoNodeFits`, or `DeployFailed` with what a part has written.
     """
     info = engine.require_manager()
+    before = parts.services(engine)
+    _check_owners(before)
+    image = options.image or (options.build() if options.build else "")
     with engine.errors():
-        before = _parts(engine)
         image = _resolved(engine, image, before, progress)
         node, warning = _node(engine, image, info, before)
-        variables = _variables(engine, info, image, options, node)
-        stack = _stack(options, variables)
-        lines = []
-        found = {network["Name"] for network in engine.api.networks()}
-        gone: set[str] = set()
-        while True:
-            network = _network(engine, stack, options, progress, gone)
-            if overlay.NETWORK not in found:
-                found.add(overlay.NETWORK)
-                lines.append(f"created the network {overlay.NETWORK}")
-            lines += keyring.ensure(engine, progress=progress)
-            identities = compose.Identities(
-                networks={overlay.NETWORK: network}, secrets=keyring.identities(engine)
-            )
-            wanted = compose.service_specs(stack, STACK, identities)
-            import importlib.util
-
-            if importlib.util.find_spec("funker.controller.reconciler") is None:
-                wanted = [spec for spec in wanted if not spec["Name"].endswith("reconciler")]
-            try:
-                for spec in wanted:
-                    lines += _write(engine, spec, progress)
-                break
-            except overlay.NetworkGone as error:
-                if error.identity in gone:
-                    raise
-                gone.add(error.identity)
-                found.discard(overlay.NETWORK)
-        _wait(engine, [spec["Name"] for spec in wanted], progress)
+        stack = _stack(options, _variables(engine, info, image, options, node))
+        lines, restarting = _make(engine, stack, options, progress)
+        readiness.wait(engine, restarting, progress)
     return [*lines, warning] if lines and warning else lines
 
 
@@ -99,8 +74,9 @@ def down(engine: Engine, progress: Progress) -> list[str]:
     engine.require_manager()
     store = Store(engine)
     lines = []
-    parts = _parts(engine)
-    for name, service in parts.items():
+    found = parts.services(engine)
+    for service in found:
+        name = service["Spec"]["Name"]
         progress(f"removing the service {name}")
         store.remove(service, progress=progress)
         lines.append(f"removed the service {name}")
@@ -109,17 +85,51 @@ def down(engine: Engine, progress: Progress) -> list[str]:
         if not keyring.identities(engine):
             return lines
         if users := keyring.users(engine):
-            return [*lines, f"the keys stay: {_some(users)} may be using them"] if parts else lines
+            return [*lines, f"the keys stay: {_some(users)} may be using them"] if found else lines
         return [*lines, *keyring.remove(engine)]
 
 
-def anchor(engine: Engine) -> str:
-    """The ID of the anchor's container on this engine; empty if there is none."""
-    with engine.errors():
-        filters = {"label": f"{PART_LABEL}=anchor", "status": "running"}
-        containers = engine.api.containers(filters=filters)
-    newest = max(containers, key=lambda container: int(container["Created"]), default=None)
-    return str(newest["Id"]) if newest else ""
+def keys(engine: Engine, progress: Progress) -> list[str]:
+    """Makes the keys unless they are there; what was changed. Raises `MissingResource`."""
+    engine.require_manager()
+    return keyring.ensure(engine, progress=progress)
+
+
+def client_key(engine: Engine) -> str:
+    """The key file of callers, which finds the router if that is published.
+
+    Raises `NoController`: the swarm shows secrets to containers alone, so the anchor is asked.
+    """
+    engine.require_manager()
+    text = parts.run_in_anchor(engine, "cat", CLIENT_FILE).decode()
+    where = parts.address(engine)
+    return text + (f"ROUTER_ADDRESS={where}\n" if where else "")
+
+
+def _make(
+    engine: Engine, stack: Mapping[str, Any], options: ControlPlane, progress: Progress
+) -> tuple[list[str], list[str]]:
+    """Network, keys and services. What was changed, and the services that start anew."""
+    lines, restarting = [], []
+    gone: set[str] = set()
+    while True:
+        network, made = _network(engine, stack, options, progress, gone)
+        lines += [*made, *keyring.ensure(engine, progress=progress)]
+        identities = compose.Identities(
+            networks={overlay.NETWORK: network}, secrets=keyring.identities(engine)
+        )
+        try:
+            for spec in compose.service_specs(stack, STACK, identities):
+                if spec["Name"].endswith("_reconciler") and not _HAS_RECONCILER:
+                    continue
+                changed, restarts = _write(engine, spec, progress)
+                lines += changed
+                restarting += [spec["Name"]] if restarts else []
+            return lines, restarting
+        except overlay.NetworkGone as error:
+            if error.identity in gone:
+                raise
+            gone.add(error.identity)
 
 
 # -- what it should be -----------------------------------------------------------------------
@@ -154,7 +164,7 @@ def _socket(engine: Engine, info: Mapping[str, Any]) -> str:
     return _SOCKET if os.path.realpath(path) == os.path.realpath(_SOCKET) else path
 
 
-def _resolved(engine: Engine, image: str, before: Mapping[str, Service], progress: Progress) -> str:
+def _resolved(engine: Engine, image: str, before: Iterable[Service], progress: Progress) -> str:
     """The image by digest where it has one, else by ID: a tag is looked up at each start."""
     if "@" in image:
         return image
@@ -170,7 +180,7 @@ def _resolved(engine: Engine, image: str, before: Mapping[str, Service], progres
                 f"{engine.host} has no image {image} and can't pull it: {exc.explanation}",
                 hint="Leave --image out: then the image is built.",
             ) from exc
-    running = {report.container(service)["Image"] for service in before.values()}
+    running = {report.container(service)["Image"] for service in before}
     digests: list[str] = found.get("RepoDigests") or []
     for name in (*running, *digests):
         if name == found["Id"] or name in digests:
@@ -179,14 +189,14 @@ def _resolved(engine: Engine, image: str, before: Mapping[str, Service], progres
 
 
 def _node(
-    engine: Engine, image: str, info: Mapping[str, Any], before: Mapping[str, Service]
+    engine: Engine, image: str, info: Mapping[str, Any], before: Iterable[Service]
 ) -> tuple[str, str]:
     """The ID of the node that alone has the image, or nothing, and a warning about that."""
     here = str(info["Swarm"]["NodeID"])
     pinned = any(
         f"node.id=={here}"
         in (service["Spec"]["TaskTemplate"].get("Placement") or {}).get("Constraints", [])
-        for service in before.values()
+        for service in before
     )
     spec = FunctionSpec(name="controller", image=image)
     where = placement.place(spec, engine.api.nodes(), builder=here, pinned=pinned)
@@ -199,9 +209,13 @@ def _network(
     options: ControlPlane,
     progress: Progress,
     gone: set[str],
-) -> str:
+) -> tuple[str, list[str]]:
+    """Its ID, and a line if it was made."""
     wanted = compose.subnet(stack)
+    before = {network["Id"] for network in engine.api.networks()}
     identity = overlay.ensure(engine, subnet=wanted, progress=progress, without=gone)
+    if identity not in before:
+        return identity, [f"created the network {overlay.NETWORK}"]
     if options.subnet:
         configs = (engine.api.inspect_network(identity).get("IPAM") or {}).get("Config") or [{}]
         has = str(configs[0].get("Subnet") or "")
@@ -211,48 +225,48 @@ def _network(
                 hint="Leave --subnet out; or remove what is on the network, `funker down`, and "
                 "bring the controller up again.",
             )
-    return identity
+    return identity, []
 
 
 # -- what it is ------------------------------------------------------------------------------
 
 
-def _parts(engine: Engine) -> dict[str, Service]:
-    """The controller's services by name, of whatever stack."""
-    with engine.errors():
-        services: list[Service] = engine.api.services()
-    found = [
-        service
-        for service in services
-        if PART_LABEL in (report.container(service).get("Labels") or {})
-    ]
-    return {service["Spec"]["Name"]: service for service in found}
-
-
-def _write(engine: Engine, wanted: dict[str, Any], progress: Progress) -> list[str]:
-    """Creates or updates a service, or leaves it; what was changed."""
+def _write(engine: Engine, wanted: dict[str, Any], progress: Progress) -> tuple[list[str], bool]:
+    """Creates or updates a service, or leaves it. What was changed; whether it starts anew."""
     store = Store(engine)
     name = wanted["Name"]
     before = store.named(name)
     if before is None:
         progress(f"creating the service {name}")
         store.create(wanted)
-        return [f"created the service {name}"]
-    _check_owner(before)
+        return [f"created the service {name}"], False
+    _check_owners([before])
     current = before["Spec"]
     force = current["TaskTemplate"].get("ForceUpdate")
     if force:  # resetting the count would itself restart it
         wanted["TaskTemplate"]["ForceUpdate"] = force
     if same(wanted, current):
-        return []
+        return [], False
     progress(f"updating the service {name}")
     store.update(before["ID"], wanted)
-    return [f"updated the service {name} ({_difference(wanted, current)})"]
+    restarts = not same(
+        [rollout.comparable(wanted["TaskTemplate"]), wanted["EndpointSpec"]],
+        [rollout.comparable(current["TaskTemplate"]), current.get("EndpointSpec")],
+    )
+    return [f"updated the service {name} ({_difference(wanted, current)})"], restarts
 
 
-def _check_owner(service: Service) -> None:
-    name = service["Spec"]["Name"]
-    if report.stack(service) != STACK:
+def _check_owners(services: Iterable[Service]) -> None:
+    for service in services:
+        name, stack = service["Spec"]["Name"], report.stack(service)
+        if stack == STACK:
+            continue
+        if parts.is_part(service):
+            raise NameTaken(
+                f"a controller is up already: {name}, of the stack {stack or '(none)'}",
+                hint=f"Take it down first (`funker down`), or change the stack {stack} with "
+                "`docker stack deploy`.",
+            )
         raise NameTaken(
             f"{name} is a service already, and not of the stack {STACK}",
             hint=f"Remove it (`docker service rm {name}`), or run the controller under another "
@@ -277,92 +291,6 @@ def _difference(wanted: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     return ", ".join(changed) or "settings"
 
 
-# -- waiting ---------------------------------------------------------------------------------
-
-
-def _wait(engine: Engine, names: Sequence[str], progress: Progress) -> None:
-    """Until all parts run, the router answers, and the reconciler has told it what there is."""
-    store = Store(engine)
-    watched = []
-    for name in names:
-        service = store.existing(name)
-        template = service["Spec"]["TaskTemplate"]
-        watch = rollout.Rollout(name=name, template=template, wanted=1, started=time.monotonic())
-        watched.append((service, watch))
-        try:
-            rollout.wait_for_tasks(
-                watch, functools.partial(_tasks, engine, service), progress=progress
-            )
-        except DeployFailed as error:
-            raise _failed(engine, service, error.message) from error
-        except BackendError as error:
-            error.hint = f"{error.hint} `funker up` again goes on from here."
-            raise
-    progress("waiting for the router's answer")
-    give_up = time.monotonic() + _PATIENCE
-    while True:
-        answer = _ask(engine)
-        if answer is not None and answer.get("snapshot_age_s", 0) is not None:
-            return
-        for service, watch in watched:
-            watch.look(_tasks(engine, service), time.monotonic())
-            if len(watch.ended) >= _ENDS:
-                raise _failed(engine, service, f"{watch.name} ends again and again")
-        if time.monotonic() > give_up:
-            late = "reconciler" if answer is not None else "router"
-            service = next(s for s, watch in watched if watch.name.endswith(late))
-            words = "tells the router nothing" if answer is not None else "runs, but doesn't answer"
-            raise _failed(engine, service, f"{STACK}_{late} {words}")
-        time.sleep(rollout.POLL)
-
-
-def _tasks(engine: Engine, service: Service) -> list[rollout.Task]:
-    tasks: list[rollout.Task] = engine.api.tasks(filters={"service": service["ID"]})
-    return tasks
-
-
-def _failed(engine: Engine, service: Service, message: str) -> DeployFailed:
-    name = service["Spec"]["Name"]
-    lines = servicelog.read(engine, service, follow=False, tail=_TAIL, since=None, timestamps=False)
-    return DeployFailed(
-        message,
-        hint=f"See `docker service ps --no-trunc {name}`. `funker up` again goes on from here, "
-        "`funker down` removes what there is.",
-        output_tail="\n".join(line.text for line in lines),
-    )
-
-
-_ASK = """
-import json, os, sys, zmq
-from funker.rpc.keys import ROUTER_NAME, ROUTER_PORT, client_keys, secure
-from funker.rpc.messages import Query, decode, encode
-
-dealer = zmq.Context().socket(zmq.DEALER)
-dealer.linger = 0
-secure(dealer, client_keys(os.environ))
-dealer.connect(f"tcp://{ROUTER_NAME}:{ROUTER_PORT}")
-dealer.send_multipart(encode(Query(number=1, what="status")))
-if dealer.poll(2000):
-    sys.stdout.write(decode(dealer.recv_multipart()).body.decode())
-"""
-
-
-def _ask(engine: Engine) -> dict[str, Any] | None:
-    """The router's status, asked from the anchor; None if there is no answer."""
-
-    container = anchor(engine)
-    if not container:
-        return None
-    try:
-        made = engine.api.exec_create(container, ["python3", "-c", _ASK], stderr=False)
-        answer = engine.api.exec_start(made["Id"])
-    except docker.errors.APIError as exc:
-        if exc.status_code in (404, 409):  # it has just ended: another one follows
-            return None
-        raise
-    return dict(json.loads(answer)) if answer else None
-
-
 # -- away with it ----------------------------------------------------------------------------
 
 
@@ -380,6 +308,8 @@ def _remove_network(engine: Engine, progress: Progress) -> list[str]:
         try:
             engine.api.remove_network(network["Id"])
             return [f"removed the network {overlay.NETWORK}"]
+        except docker.errors.NotFound:
+            return []  # the engine still lists what the swarm has removed
         except docker.errors.APIError as exc:
             if "in use" not in str(exc.explanation):
                 raise

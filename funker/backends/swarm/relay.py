@@ -1,8 +1,9 @@
-"""The host's half of the relay: calls into the overlay over a container's stdin and stdout.
+"""The host's half of the relay: calls into the overlay over a process' stdin and stdout.
 
-A container of the runtime's image on the functions' network runs `funker.rpc.relay`; the Docker
-API's attach stream carries the wire protocol to it. So nothing needs to be published, and it
-works wherever the Docker API does. The container ends with the stream, whatever happens here.
+In the control plane's anchor, or else in a container of its own on the functions' network, runs
+`funker.rpc.relay`; the Docker API carries the wire protocol to it as a stream. So nothing needs to
+be published, and it works wherever the Docker API does. That process ends with the stream,
+whatever happens here.
 
 - One thread reads the stream and hands each outcome to the thread that waits for it.
 - When the stream ends, every call that is open ends with a typed error. What was written may
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
-from funker.backends.swarm.attached import RelayContainer
-from funker.backends.swarm.engine import Engine
+from funker.backends.base import NoController
 from funker.rpc.errors import (
     CallError,
     Cancelled,
@@ -27,13 +28,25 @@ from funker.rpc.errors import (
     ReplicaLost,
     RouterUnavailable,
 )
-from funker.rpc.messages import Call, Cancel, Error, Message, Ping, Pong, Result, decode, encode
+from funker.rpc.messages import (
+    Call,
+    Cancel,
+    Error,
+    Message,
+    Ping,
+    Pong,
+    Query,
+    Reply,
+    Result,
+    decode,
+    encode,
+)
 from funker.rpc.relay import Unpacker, pack
 
 #: Seconds past a call's deadline in which its typed error must come back from the relay.
 _PATIENCE = 5.0
-#: Seconds for a PING's answer: the relay itself gives up after 2.
-_PING_PATIENCE = 10.0
+#: Seconds for a PING's answer, and a QUERY's: the relay itself gives up sooner.
+_ANSWER_PATIENCE = 10.0
 #: Seconds for the relay to end its calls and go, once its stdin is closed.
 _LEAVE = 3.0
 #: Seconds between looks at a caller's wish to cancel.
@@ -42,18 +55,6 @@ _CANCEL_POLL = 0.05
 _STDERR_TAIL = 8 * 1024
 
 _STDOUT, _STDERR = 1, 2
-
-
-@contextlib.contextmanager
-def open_relay(
-    engine: Engine, *, image: str, network: str, env: Mapping[str, str] | None = None
-) -> Iterator[Relay]:
-    """A relay on this network, gone afterwards. Raises `BackendError`."""
-    relay = Relay(RelayContainer(engine, image=image, network=network, env=env or {}))
-    try:
-        yield relay
-    finally:
-        relay.close()
 
 
 class Stream(Protocol):
@@ -67,7 +68,7 @@ class Stream(Protocol):
 
 
 class Relay:
-    """A `Transport` through such a stream. Many threads may use it at once."""
+    """A `Transport` and `Controller` through such a stream. Many threads may use it at once."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -113,18 +114,32 @@ class Relay:
     def ping(self, function: str) -> Pong:
         """How the function's replicas are: `state` is idle, busy, boot, failed or absent."""
         number = next(self._numbers)
-        slot = self._expect(number, None)
-        try:
-            self._send(Ping(number=number, function=function), slot)
-            answer = slot.wait(_PING_PATIENCE, None, lambda: None)
-        finally:
-            self._forget(number)
+        answer = self._ask(number, Ping(number=number, function=function))
         if isinstance(answer, Pong):
             return answer
         raise RouterUnavailable(f"the relay doesn't answer for {function}", function=function)
 
+    def query(self, what: str, *, function: str = "", id: str = "", limit: int = 0) -> Any:
+        """The router's answer, decoded.
+
+        Raises `NoController` if the relay reaches no router, `RouterUnavailable` if the relay
+        itself is lost.
+        """
+        number = next(self._numbers)
+        answer = self._ask(
+            number, Query(number=number, what=what, function=function, id=id, limit=limit)
+        )
+        match answer:
+            case Reply(error="", body=bytes(body)):
+                return json.loads(body)
+            case Reply(error=error):
+                raise NoController(
+                    f"no router answers: {error}", hint="`funker up` brings the controller up."
+                )
+        raise RouterUnavailable("the relay doesn't answer for the router")
+
     def close(self) -> None:
-        """Cancels what is open and ends the container. May be called again."""
+        """Cancels what is open and ends the relay. May be called again."""
         with self._lock:
             if self._closed:
                 return
@@ -136,6 +151,14 @@ class Relay:
             self._stream.remove()
         self._stream.close()
         self._reader.join(_LEAVE)
+
+    def _ask(self, number: int, question: Ping | Query) -> Message | None:
+        slot = self._expect(number, None)
+        try:
+            self._send(question, slot)
+            return slot.wait(_ANSWER_PATIENCE, None, lambda: None)
+        finally:
+            self._forget(number)
 
     def _expect(self, key: str | int, call: Call | None) -> _Slot:
         with self._lock:
@@ -162,7 +185,7 @@ class Relay:
 
     def _read(self) -> None:
         unpacker = Unpacker()
-        failure = "its container ended"
+        failure = "it has ended"
         try:
             for stream, data in self._stream.blocks():
                 if stream == _STDOUT:
@@ -185,7 +208,7 @@ class Relay:
         match message:
             case Result(id=id) | Error(id=id):
                 key = id
-            case Pong(number=number):
+            case Pong(number=number) | Reply(number=number):
                 key = number
         with self._lock:
             slot = self._waiting.get(key) if key is not None else None

@@ -54,17 +54,18 @@ def grace(service: Service) -> float:
 
 
 def networks(service: Service) -> list[str]:
-    """The IDs of its networks, in its order. (They are in the spec itself in old services.)"""
-    spec = service["Spec"]
-    attachments = spec["TaskTemplate"].get("Networks") or spec.get("Networks") or []
-    return [str(attachment["Target"]) for attachment in attachments]
+    """The IDs of its networks, in its order."""
+    return [str(attachment["Target"]) for attachment in advice.attachments(service["Spec"])]
 
 
 def relay_env(service: Service | None) -> dict[str, str]:
-    """The variables of a relay to it: the larger of its limit of bodies and ours."""
+    """The variables of a relay to it: the larger of its limit of bodies and ours, and our way."""
     theirs = advice.variables(container(service)).get("FUNKER_MAX_BODY") if service else None
     limits = [int(t) for t in (theirs, os.environ.get("FUNKER_MAX_BODY")) if t and t.isdigit()]
-    return {"FUNKER_MAX_BODY": str(max(limits))} if limits else {}
+    env = {"FUNKER_MAX_BODY": str(max(limits))} if limits else {}
+    return env | (
+        {"FUNKER_ROUTER": "direct"} if os.environ.get("FUNKER_ROUTER") == "direct" else {}
+    )
 
 
 def status(service: Service) -> FunctionStatus:
@@ -88,13 +89,22 @@ def details(
     tasks: Sequence[dict[str, Any]],
     nodes: Mapping[str, str],
     known_networks: Mapping[str, dict[str, Any]],
+    *,
+    has_key: bool,
 ) -> dict[str, object]:
-    """Everything, ready for JSON. `nodes` has host names, `known_networks` networks, by ID."""
+    """Everything, ready for JSON. `nodes` has host names, `known_networks` networks, by ID.
+
+    `has_key` tells whether the swarm has the secret with which replicas join the router.
+    """
     row = status(service)
     joined = [known_networks.get(identity, {"Name": identity}) for identity in networks(service)]
     warnings = list(row.warnings)
     if not any(overlay.is_attachable(network) for network in joined):
         warnings.append("no attachable network: it can be called from its own networks only")
+    ours = [identity for identity, each in known_networks.items() if overlay.is_ours(each)]
+    advices = advice.advise(service["Spec"])
+    if has_key:
+        advices += advice.advise_joining(service["Spec"], ours)
     return {
         "name": row.name,
         "id": service["ID"],
@@ -104,10 +114,11 @@ def details(
         "created": service["CreatedAt"],
         "updated": service["UpdatedAt"],
         "networks": [network["Name"] for network in joined],
+        "routed": advice.is_routed(service["Spec"], ours),
         "settings": _settings(service),
         "tasks": [_task(task, row.name, nodes) for task in _newest_first(tasks)],
         "warnings": warnings,
-        "advice": [item.shown() for item in advice.advise(service["Spec"])],
+        "advice": [item.shown() for item in advices],
     }
 
 

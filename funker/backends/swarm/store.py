@@ -9,7 +9,7 @@ from typing import Any
 import docker.errors
 
 from funker.backends.base import BackendError, NameTaken, Progress
-from funker.backends.swarm import names, overlay, report, rollout
+from funker.backends.swarm import names, overlay, report, rollout, slots
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
 from funker.spec import FUNCTION_LABEL
@@ -18,6 +18,8 @@ from funker.spec import FUNCTION_LABEL
 _UPDATES = 5
 #: Seconds beyond the grace period for the swarm to notice that a removed replica has gone.
 _REMOVAL = 30.0
+#: States of an update in which the tasks are its own matter, or its user's.
+_UPDATING = ("updating", "paused", "rollback_started", "rollback_paused")
 #: States of a task whose container has ended, or never was.
 _OVER = ("complete", "shutdown", "failed", "rejected", "remove", "orphaned")
 
@@ -91,8 +93,70 @@ class Store:
                 )
                 return
             except docker.errors.APIError as exc:
-                if "out of sequence" not in str(exc.explanation) or attempt == _UPDATES:
+                if not _is_outdated(exc) or attempt == _UPDATES:
                     raise overlay.gone(exc) or exc from exc.__cause__
+
+    def scale(self, service: Service, replicas: int) -> bool:
+        """Changes the number of replicas in the newest spec and nothing else; whether it did.
+
+        Raises `BackendError` for a service that isn't asked for a number.
+        """
+        for attempt in itertools.count(1):
+            newest: Service = self._engine.api.inspect_service(service["ID"])
+            spec = newest["Spec"]
+            if (now := slots.wanted(spec)) is None:
+                raise BackendError(
+                    f"{spec['Name']} has no number of replicas (its mode is "
+                    f"{', '.join(spec['Mode']).lower()})",
+                    hint="Only services of the mode `replicated` can be scaled.",
+                )
+            if now == replicas:
+                return False
+            spec["Mode"]["Replicated"]["Replicas"] = replicas
+            try:
+                self._write(newest)
+                return True
+            except docker.errors.APIError as exc:
+                if not _is_outdated(exc) or attempt == _UPDATES:
+                    raise
+        raise AssertionError  # the loop above has no end
+
+    def revive(self, service: Service) -> bool:
+        """Has the swarm fill dead slots; whether there were any. Living replicas aren't touched.
+
+        The swarm's restart policy leaves a slot empty for ever (`none`, or no attempts left),
+        and updating the service with the same spec changes nothing. But a rollback has to end
+        with all slots filled, whatever became of their tasks; and a rollback to the very spec
+        that the service has restarts nothing that lives.
+        """
+        newest: Service = self._engine.api.inspect_service(service["ID"])
+        if (newest.get("UpdateStatus") or {}).get("State") in _UPDATING:
+            return False
+        tasks = self._engine.api.tasks(filters={"service": service["ID"]})
+        if not slots.dead(newest["Spec"], tasks):
+            return False
+        try:
+            if newest.get("PreviousSpec") != newest["Spec"]:
+                self._write(newest)
+                newest = self._engine.api.inspect_service(service["ID"])
+                if newest.get("PreviousSpec") != newest["Spec"]:
+                    return False  # somebody has just changed it
+            self._write(newest, rollback="previous")
+        except docker.errors.APIError as exc:
+            if _is_outdated(exc):
+                return False
+            raise
+        return True
+
+    def _write(self, service: Service, **options: str) -> None:
+        """Writes the spec back as the API gave it, but for what was changed in it.
+
+        docker-py's own update would leave out what it doesn't know.
+        """
+        api = self._engine.api
+        url = api._url("/services/{0}/update", service["ID"])
+        version = {"version": service["Version"]["Index"]}
+        api._raise_for_status(api._post_json(url, data=service["Spec"], params=version | options))
 
     def remove(self, service: Service, *, progress: Progress) -> None:
         """Removes it, and waits until its tasks' containers have ended."""
@@ -114,8 +178,34 @@ class Store:
                     )
                 time.sleep(rollout.POLL)
 
+    def settle(self, service: Service, *, progress: Progress) -> None:
+        """Waits until the replicas that were told to go have gone. Raises `BackendError`."""
+        name = service["Spec"]["Name"]
+        give_up = time.monotonic() + report.grace(service) + _REMOVAL
+        said = 0
+        while going := self._going(service):
+            if going != said:
+                said = going
+                progress(f"{name}: {said} replica{'' if said == 1 else 's'} finishing")
+            if time.monotonic() > give_up:
+                raise BackendError(
+                    f"{name} is scaled, but {said} of its replicas haven't gone in time",
+                    hint="See `docker node ls` for nodes that are down.",
+                )
+            time.sleep(rollout.POLL)
+
+    def _going(self, service: Service) -> int:
+        tasks = self._engine.api.tasks(filters={"service": service["ID"]})
+        surplus = len(slots.live(tasks)) - (slots.wanted(service["Spec"]) or 0)
+        return max(0, surplus) + len(slots.leaving(tasks))
+
     def _is_over(self, task: str) -> bool:
         try:
             return rollout.state(self._engine.api.inspect_task(task)) in _OVER
         except docker.errors.NotFound:
             return True
+
+
+def _is_outdated(error: docker.errors.APIError) -> bool:
+    """Whether the version that was to be updated is no longer the newest."""
+    return "out of sequence" in str(error.explanation)

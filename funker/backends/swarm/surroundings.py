@@ -11,10 +11,12 @@ import docker.errors
 
 from funker.backends.base import ImageMissing, MissingResource, NetworkUnusable, Progress
 from funker.backends.swarm import overlay, placement, report
+from funker.backends.swarm.advice import CLIENT_SECRET
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
 from funker.backends.swarm.service import Surroundings
-from funker.spec import FunctionSpec
+from funker.rpc.keys import CLIENT_FILE
+from funker.spec import FunctionSpec, Secret
 
 #: What users' Dockerfiles build on, and every engine that builds functions has.
 RUNTIME_IMAGE = "funker-python:latest"
@@ -47,7 +49,8 @@ def find(
     """
     api = engine.api
     spec, warnings = _with_image(engine, spec)
-    secrets = {item["Spec"]["Name"]: item["ID"] for item in api.secrets()} if spec.secrets else {}
+    secrets = {item["Spec"]["Name"]: item["ID"] for item in api.secrets()}
+    spec = _with_key(spec, secrets)
     configs = {item["Spec"]["Name"]: item["ID"] for item in api.configs()} if spec.configs else {}
     for secret in spec.secrets:
         _require("secret", secret.source, secrets)
@@ -102,6 +105,23 @@ def _with_image(engine: Engine, spec: FunctionSpec) -> tuple[FunctionSpec, list[
     if not spec.platform:
         spec = spec.changed(platform=f"{image['Os']}/{image['Architecture']}")
     return spec, warnings
+
+
+def _with_key(spec: FunctionSpec, secrets: Collection[str]) -> FunctionSpec:
+    """With the secret for joining the router, if there is one and the user didn't decide."""
+    if CLIENT_SECRET not in secrets or spec.env.get("FUNKER_ROUTER") == "direct":
+        return spec
+    if any(secret.target in (CLIENT_SECRET, CLIENT_FILE) for secret in spec.secrets):
+        return spec
+    # Readable for the function's user, whoever that is: the API's default is root's alone.
+    key = Secret(source=CLIENT_SECRET, target=CLIENT_SECRET, mode=0o444)
+    return spec.changed(secrets=(*spec.secrets, key))
+
+
+def has_key(engine: Engine) -> bool:
+    """Whether the swarm has the secret with which replicas join the router."""
+    found = engine.api.secrets(filters={"name": CLIENT_SECRET})
+    return any(secret["Spec"]["Name"] == CLIENT_SECRET for secret in found)
 
 
 def _networks(

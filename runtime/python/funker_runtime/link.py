@@ -11,7 +11,7 @@ import zmq
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import Keys
 from funker.rpc.messages import Message, decode, encode
-from funker.rpc.sockets import REFUSALS, dial, hang_up, heard
+from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard
 from funker_runtime.replica import ROUTER, Event, Gone, Linked, Received
 
 #: Milliseconds between tries to connect, at most. The name is looked up at each.
@@ -33,7 +33,9 @@ class RouterLink:
         self._max_body = max_body
         self._context = zmq.Context()
         self._poller: zmq.Poller | None = None
-        self._refused = False
+        self._complained = False
+        # Connections in a row that broke off in the handshake.
+        self._hang_ups = 0
         self._dial()
 
     def watch(self, poller: zmq.Poller) -> None:
@@ -45,8 +47,8 @@ class RouterLink:
     def events(self) -> Iterator[Event]:
         """What happened since the last look."""
         happened = heard(self._monitor)
-        for event in happened:
-            self._complain(event)
+        welcome = self._hang_ups < UNWELCOME
+        self._judge(happened)
         # What came over the connection before this one is heard first: what is then said of the
         # calls that are held here is all of them.
         while True:
@@ -58,13 +60,25 @@ class RouterLink:
                 yield Received(ROUTER, decode(frames))
         if zmq.EVENT_HANDSHAKE_SUCCEEDED in happened:
             yield Linked()
+        if welcome and self._hang_ups >= UNWELCOME:
+            yield self.redial()
 
-    def _complain(self, event: int) -> None:
+    def _judge(self, happened: list[int]) -> None:
         """Say once why the router won't have this replica: nobody else here can see it."""
-        if event in REFUSALS and not self._refused:
-            self._refused = True
-            why = f"the router {self._address} refuses this replica: {REFUSALS[event]}"
-            print(f"funker: {why}. Direct calls are served.", file=sys.stderr, flush=True)
+        why = ""
+        for event in happened:
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._hang_ups = 0
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                self._hang_ups += 1
+                if self._hang_ups == UNWELCOME:
+                    why = "it breaks off in the handshake, as one does that has another key"
+            elif event in REFUSALS:
+                why = REFUSALS[event]
+        if why and not self._complained:
+            self._complained = True
+            about = f"the router {self._address} won't have this replica: {why}"
+            print(f"funker: {about}. Direct calls are served.", file=sys.stderr, flush=True)
 
     def ready(self, ready: dict[object, int]) -> bool:
         """Whether a poll's result is about the link."""
@@ -100,6 +114,7 @@ class RouterLink:
             max_body=self._max_body,
             reconnect_max_ms=RECONNECT_MAX_MS,
             immediate=True,
+            unwelcome=self._hang_ups >= UNWELCOME,
         )
 
     def _hang_up(self, *, linger: int) -> None:

@@ -1,0 +1,46 @@
+"""The least that a router in Python can do: each message goes on to somebody, unread.
+
+    python -m benchmarks.echo.forwarder URL CALLERS REPLICA…
+
+What a replica sends goes to its caller, and what a caller sends to each of its replicas in turn.
+Once everybody has said something, the callers hear a PONG and may begin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import sys
+
+import zmq
+
+from benchmarks.echo.frames import receive, send
+from funker.rpc.messages import Pong, encode
+
+
+def forward(url: str, callers: list[bytes], replicas: list[bytes]) -> None:
+    sock = zmq.Context().socket(zmq.ROUTER)
+    sock.setsockopt(zmq.SNDHWM, 0)
+    sock.setsockopt(zmq.RCVHWM, 0)
+    sock.setsockopt(zmq.BACKLOG, 4096)
+    sock.bind(url)
+    theirs = dict(zip(replicas, itertools.cycle(callers), strict=False))
+    turns = {c: itertools.cycle([r for r in replicas if theirs[r] == c]) for c in callers}
+    print("forwarding", file=sys.stderr, flush=True)
+    missing = {*callers, *replicas}
+    while missing:
+        missing.discard(sock.recv_multipart()[0])
+    for caller in callers:
+        sock.send_multipart([caller, *encode(Pong(number=1, stamp=1))])
+    while True:
+        sock.poll()
+        with contextlib.suppress(zmq.Again):
+            for _ in range(256):
+                peer, *frames = receive(sock)
+                caller = theirs.get(peer)
+                send(sock, [next(turns[peer]) if caller is None else caller, *frames])
+
+
+if __name__ == "__main__":
+    names = [name.encode() for name in sys.argv[3:]]
+    forward(sys.argv[1], [b"C%d" % n for n in range(int(sys.argv[2]))], names)

@@ -1,0 +1,135 @@
+"""Waiting until the controller is at work, or knowing why it won't be."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from funker.backends.base import BackendError, DeployFailed, ImageMissing, NoController, Progress
+from funker.backends.swarm import parts, rollout, servicelog
+from funker.backends.swarm.engine import Engine
+from funker.backends.swarm.report import Service
+
+#: Seconds for the router to answer, and for the reconciler to tell it what there is.
+_PATIENCE = 60.0
+#: Ends of a part's containers after which it is given up.
+_ENDS = 3
+#: How updates end, well or badly.
+_SETTLED = ("completed", "paused", "rollback_completed", "rollback_paused")
+#: Lines of a part's output that an error shows.
+_TAIL = 20
+
+_GOES_ON = "`funker up` again goes on from here; `funker down` removes what there is."
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    service: Service
+    rollout: rollout.Rollout
+
+
+def wait(engine: Engine, restarting: Collection[str], progress: Progress) -> None:
+    """Until all parts run, the router answers, and the reconciler has told it what there is.
+
+    `restarting` has the names of services that were changed so that the swarm starts them anew.
+    Raises `ImageMissing`, `NoNodeFits`, or `DeployFailed` with what a part has written.
+    """
+    watched = {
+        parts.part(service): _started(engine, service, progress)
+        for service in parts.services(engine)
+    }
+    progress("waiting for the router's answer")
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        status = None
+        if not _under_way(engine, restarting):
+            status = _ask(engine)
+            if status is not None and status.get("snapshot_age_s", 0) is not None:
+                return
+        for part in watched.values():
+            part.rollout.look(_tasks(engine, part.service), time.monotonic())
+            if len(part.rollout.ended) >= _ENDS:
+                raise _failed(engine, part.service, "ends again and again")
+        if time.monotonic() > give_up:
+            if status is None:
+                raise _failed(engine, watched["router"].service, "runs, but doesn't answer")
+            raise _failed(engine, watched["reconciler"].service, "tells the router nothing")
+        time.sleep(rollout.POLL)
+
+
+def _started(engine: Engine, service: Service, progress: Progress) -> _Watched:
+    """Waits until one task of the service has been up."""
+    watched = rollout.Rollout(
+        name=service["Spec"]["Name"],
+        template=service["Spec"]["TaskTemplate"],
+        wanted=1,
+        started=time.monotonic(),
+    )
+    try:
+        fetch = functools.partial(_tasks, engine, service)
+        rollout.wait_for_tasks(watched, fetch, progress=progress)
+    except DeployFailed as error:
+        raise _failed(engine, service, "doesn't come up", error.message) from error
+    except ImageMissing as error:
+        error.hint = f"{error.hint} {_GOES_ON}"
+        raise
+    except BackendError as error:
+        error.hint = f"See `docker node ls` and the constraints in FUNKER_PLACEMENT. {_GOES_ON}"
+        raise
+    return _Watched(service, watched)
+
+
+def _under_way(engine: Engine, names: Collection[str]) -> bool:
+    """Whether the swarm has yet to replace containers of these services.
+
+    An update's state is none from the moment of the change until the swarm has begun with it.
+    """
+    states = [
+        str((service.get("UpdateStatus") or {}).get("State") or "")
+        for service in parts.services(engine)
+        if service["Spec"]["Name"] in names
+    ]
+    return any(state not in _SETTLED for state in states)
+
+
+def _tasks(engine: Engine, service: Service) -> list[rollout.Task]:
+    tasks: list[rollout.Task] = engine.api.tasks(filters={"service": service["ID"]})
+    return tasks
+
+
+def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> DeployFailed:
+    name = service["Spec"]["Name"]
+    lines = servicelog.read(engine, service, follow=False, tail=_TAIL, since=None, timestamps=False)
+    return DeployFailed(
+        f"{name} {problem}{': ' + details if details else ''}",
+        hint=f"See `docker service ps --no-trunc {name}`. {_GOES_ON}",
+        output_tail="\n".join(line.text for line in lines),
+    )
+
+
+_QUERY = """
+import os, sys, zmq
+from funker.rpc.keys import ROUTER_NAME, ROUTER_PORT, client_keys, secure
+from funker.rpc.messages import Query, decode, encode
+
+dealer = zmq.Context().socket(zmq.DEALER)
+dealer.linger = 0
+secure(dealer, client_keys(os.environ))
+dealer.connect(f"tcp://{ROUTER_NAME}:{ROUTER_PORT}")
+dealer.send_multipart(encode(Query(number=1, what="status")))
+if dealer.poll(2000):
+    sys.stdout.write(decode(dealer.recv_multipart()).body.decode())
+"""
+
+
+def _ask(engine: Engine) -> Mapping[str, Any] | None:
+    """The router's status, asked from the anchor; None if there is no answer."""
+    try:
+        answer = parts.run_in_anchor(engine, "python3", "-c", _QUERY)
+    except (NoController, BackendError):
+        return None
+    return dict(json.loads(answer)) if answer else None

@@ -1,0 +1,363 @@
+"""What becomes of each call in the router. Pure.
+
+    RECOVERING ─claimed by a replica──────────► RUNNING
+       └─window over─► QUEUED ─free replica─► SENT ─ACCEPT─► RUNNING ─outcome─► ANSWERED ─ACK─► over
+                           ▲                    │
+                           └─certainly not taken┘      lost: QUEUED if idempotent, else over
+
+Invariants:
+
+- A call's phase changes here, in `waiting` (to SENT and to QUEUED), and nowhere else.
+- A call is with at most one replica, and goes to another only if it was certainly not accepted,
+  or is idempotent.
+- Each caller hears exactly one outcome of each call, and each replica exactly one ACK.
+- Nothing is O(number of calls) per message: queues and tables are dictionaries, deadlines a heap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funker.controller.callers import Callers, may_be_elsewhere
+from funker.controller.ledger import Ledger
+from funker.controller.liveness import RETURN_S
+from funker.controller.replicas import Replicas
+from funker.controller.tables import GRACE_S, Limits, OpenCall, Phase, Replica, Send
+from funker.controller.waiting import Waiting, forwarded
+from funker.rpc.messages import Accept, Ack, Call, Cancel, Error, Result
+
+#: Seconds that a resent call waits for a replica to tell that it holds it before it is judged.
+RECOVERY_S = 3.0
+#: Bytes above which a call that won't be sent again isn't kept whole while it runs.
+KEPT_BODY = 4096
+
+
+class Calls:
+    """What callers and replicas say of calls, and what time does to them."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        waiting: Waiting,
+        callers: Callers,
+        replicas: Replicas,
+        limits: Limits,
+        now: float,
+    ) -> None:
+        self._ledger = ledger
+        self._waiting = waiting
+        self._callers = callers
+        self._replicas = replicas
+        self._limits = limits
+        self._started_at = now
+
+    # From callers
+
+    def on_call(self, peer: bytes, call: Call, frames: Sequence[bytes], now: float) -> None:
+        if (known := self._ledger.open.get(call.id)) is not None:
+            self._on_repeated(known, peer, call, now)
+            return
+        if call.id in self._ledger.ended:
+            if (error := self._ledger.ended.error(call.id)) is not None:
+                self._ledger.actions.append(Send(peer, error))
+            return
+        caller = self._callers.meet(peer, now)
+        made = OpenCall(call, caller, sum(map(len, frames[1:])), now)
+        if len(caller.calls) >= self._limits.caller:
+            message = f"{len(caller.calls)} calls of yours are open, the limit"
+            self._ledger.refuse(made, "queue_full", message)
+        elif not call.resend:
+            self._waiting.enqueue(made, now)
+        elif (holder := self._replicas.holder(call.id)) is not None:
+            self._ledger.add(made)
+            self._claim(made, holder)
+            self._ask(made, now)
+        elif may_be_elsewhere(caller, now):
+            self._ledger.add(made)
+            self._recover(made, now)
+        elif (error := self._judgement(call)) is not None:
+            self._ledger.actions.append(Send(peer, error))
+        else:
+            self._waiting.enqueue(made, now)
+
+    def on_ack(self, peer: bytes, id: str, frames: Sequence[bytes], now: float) -> None:
+        call = self._ledger.open.get(id)
+        if call is None:
+            if (holder := self._replicas.holder(id)) is not None:
+                self._ledger.actions.append(Send(holder.peer, frames))
+                self._replicas.release(id)
+            if id not in self._ledger.ended:
+                self._ledger.ended.add(id, None, now)
+            return
+        if call.caller.peer != peer:
+            return
+        if call.replica is not None:
+            if call.phase is not Phase.ANSWERED:  # answered by another replica or router
+                self._ledger.tell_replica_cancel(call)
+            self._ledger.actions.append(Send(call.replica, frames))
+        self._ledger.unqueue(call)
+        self._ledger.close(call, now)
+
+    def on_cancel(self, id: str, now: float) -> None:
+        call = self._ledger.open.get(id)
+        if call is None or call.cancelled:
+            return
+        call.cancelled = True
+        if call.phase in (Phase.SENT, Phase.RUNNING):
+            self._ledger.tell_replica_cancel(call)
+            call.give_up = min(call.give_up, now + GRACE_S)
+            self._ledger.agenda.note(call, call.give_up)
+        elif call.phase in (Phase.QUEUED, Phase.RECOVERING):
+            message, safe = "cancelled by the caller", call.untouched
+            self._ledger.end(call, Error(code="cancelled", message=message, retry_safe=safe), now)
+
+    def _on_repeated(self, call: OpenCall, peer: bytes, again: Call, now: float) -> None:
+        """The caller reconnected and asks: it hears what the replica, who knows best, repeats."""
+        if call.caller.peer != peer:
+            call.caller.calls.pop(call.id, None)
+            stalled = call.caller.stalled.pop(call.id, None)
+            call.caller = self._callers.meet(peer, now)
+            call.caller.calls[call.id] = call
+            if stalled is not None:
+                call.caller.stalled[call.id] = call
+        if call.phase is Phase.ANSWERED and call.error is not None:
+            self._ledger.actions.append(Send(peer, call.error))
+        elif call.phase is Phase.ANSWERED and call.replica is None:
+            self._ledger.actions.append(Send(peer, _lost(call, "the answer was lost with it")))
+        elif call.replica is not None:
+            self._ask(call, now)
+        elif again.resend and may_be_elsewhere(call.caller, now):
+            # It has waited here, and may have been accepted there meanwhile.
+            self._ledger.unqueue(call)
+            call.call = again
+            self._recover(call, now)
+
+    def abandon(self, call: OpenCall, now: float) -> None:
+        """Its caller is gone: not run, or stopped, or acknowledged in the caller's place."""
+        self._ledger.unqueue(call)
+        if call.phase is not Phase.ANSWERED:
+            self._ledger.log(call, Error(code="cancelled", message="its caller is gone"), now)
+        if call.phase in (Phase.QUEUED, Phase.RECOVERING):
+            self._ledger.drop(call)  # nothing has happened, so that its caller may well come back
+            return
+        if call.phase is not Phase.ANSWERED:
+            self._ledger.tell_replica_cancel(call)
+        elif call.replica is not None:
+            self._ledger.actions.append(Send(call.replica, Ack(id=call.id)))
+        message = "its caller was silent for too long, and it was given up"
+        self._ledger.close(call, now, Error(id=call.id, code="replica_lost", message=message))
+
+    def on_unreachable(self, peer: bytes, id: str, now: float) -> None:
+        """A call could not be sent to the replica that it was given to."""
+        call = self._ledger.open.get(id)
+        if call is not None and call.replica == peer and call.phase is Phase.SENT:
+            replica = self._replicas.row(peer)
+            del replica.calls[id]
+            replica.free += 1
+            self._waiting.requeue(call, now)
+
+    def _ask(self, call: OpenCall, now: float) -> None:
+        """What became of it? Without the body: the answer of who doesn't hold it is BUSY."""
+        assert call.replica is not None
+        question = forwarded(call, self._replicas.row(call.replica), now)
+        self._ledger.actions.append(Send(call.replica, question.replace(resend=True, body=None)))
+
+    # From replicas
+
+    def on_accept(self, peer: bytes, accept: Accept, frames: Sequence[bytes], now: float) -> None:
+        id = accept.id
+        call = self._ledger.open.get(id)
+        if call is None:
+            replica = self._replicas.get(peer)
+            if replica is not None and id not in self._ledger.ended:
+                self._replicas.hold(id, replica, now)
+            return
+        if _is_free(call) and (replica := self._replicas.get(peer)) is not None:
+            self._claim(call, replica)
+        if call.replica != peer:
+            return
+        if call.phase is Phase.SENT:
+            call.phase, call.started_at = Phase.RUNNING, now
+        call.accepted = True
+        if call.size > KEPT_BODY and not call.call.idempotent:
+            call.call = call.call.replace(body=None)
+        self._ledger.actions.append(Send(call.caller.peer, frames))
+
+    def on_busy(self, peer: bytes, id: str, now: float) -> None:
+        call = self._ledger.open.get(id)
+        if call is None or call.replica != peer:
+            return
+        replica = self._replicas.get(peer)
+        if replica is not None:
+            replica.calls.pop(call.id, None)
+            if call.asked:
+                self._replicas.vacate(replica)
+        self.not_taken(call, now)
+
+    def on_outcome(
+        self, peer: bytes, outcome: Result | Error, frames: Sequence[bytes], now: float
+    ) -> None:
+        id = outcome.id
+        if id is None:
+            return
+        call = self._ledger.open.get(id)
+        replica = self._replicas.get(peer)
+        refused = isinstance(outcome, Error) and outcome.retry_safe
+        if call is None:
+            if id in self._ledger.ended:
+                self._ledger.actions.append(Send(peer, Ack(id=id)))
+                if refused and replica is not None and not replica.calls and not replica.free:
+                    self._replicas.vacate(replica)
+            elif replica is not None and not refused:
+                self._replicas.hold(id, replica, now)  # its caller may still ask
+            return
+        if _is_free(call) and replica is not None and not refused:
+            self._claim(call, replica)
+        if call.replica != peer:
+            self._ledger.actions.append(Send(peer, Ack(id=id)))
+            return
+        self._ledger.actions.append(Send(call.caller.peer, frames))
+        if call.phase in (Phase.SENT, Phase.RUNNING):
+            assert replica is not None
+            call.phase = Phase.ANSWERED
+            call.error = outcome if isinstance(outcome, Error) else None
+            self._ledger.log(call, outcome, now)
+            self._replicas.vacate(replica)
+            self._waiting.hand_out(replica.function, now)
+
+    def held(self, id: str, replica: Replica, now: float) -> None:
+        """A replica has joined, or joined again, with this call."""
+        call = self._ledger.open.get(id)
+        if call is None:
+            if id in self._ledger.ended:
+                # Whatever it does with it, running or done, nobody waits for it.
+                self._ledger.actions += [
+                    Send(replica.peer, Cancel(id=id)),
+                    Send(replica.peer, Ack(id=id)),
+                ]
+            else:
+                self._replicas.hold(id, replica, now)
+        elif call.replica is None:
+            if call.phase is Phase.ANSWERED:
+                call.replica, replica.calls[id] = replica.peer, call
+            else:
+                self._claim(call, replica)
+            self._ask(call, now)
+        elif call.replica == replica.peer:
+            replica.calls[id] = call
+            self._ask(call, now)
+
+    def not_held(self, old: Replica, replica: Replica, now: float) -> None:
+        """The same life, again. What it doesn't hold never arrived, or crosses with the READY."""
+        for id, call in old.calls.items():
+            if id in replica.ready.held or call.replica != replica.peer:
+                continue
+            if call.phase is Phase.ANSWERED:
+                call.replica = None
+            else:
+                replica.calls[id] = call
+                replica.free = max(0, replica.free - 1)
+                call.asked = True
+                self._ask(call, now)
+
+    def not_taken(self, call: OpenCall, now: float) -> None:
+        """Its replica says that it doesn't have the call."""
+        if call.phase is Phase.SENT and not call.accepted:
+            self._waiting.requeue(call, now)
+        else:
+            self.lost(call, now)
+
+    def lost(self, call: OpenCall, now: float) -> None:
+        """Its replica is gone."""
+        call.replica = None
+        if call.phase is Phase.ANSWERED:
+            return  # the outcome is on its way to the caller, who may still ask
+        if call.call.idempotent and not call.cancelled:
+            call.attempt += 1
+            call.accepted = False
+            self._waiting.requeue(call, now)
+        else:
+            self._ledger.end(call, _lost(call, "the call may have run"), now)
+
+    def _claim(self, call: OpenCall, replica: Replica) -> None:
+        """A replica holds a call that this router has not given to it."""
+        self._ledger.unqueue(call)
+        self._replicas.release(call.id)
+        replica.calls[call.id] = call
+        call.function = replica.function
+        call.replica, call.phase, call.accepted = replica.peer, Phase.RUNNING, True
+        self._ledger.agenda.note(call, call.deadline)
+
+    def give_up(self, id: str, replica: Replica, now: float) -> None:
+        """Nobody has asked for it: it is stopped, or acknowledged in its caller's place."""
+        self._ledger.actions += [Send(replica.peer, Cancel(id=id)), Send(replica.peer, Ack(id=id))]
+        message = "its caller did not ask for it in time"
+        self._ledger.ended.add(id, Error(id=id, code="replica_lost", message=message), now)
+
+    # Time
+
+    def overdue(self, call: OpenCall, now: float) -> None:
+        match call.phase:
+            case Phase.RECOVERING if now < call.deadline:
+                self._judge(call, now)
+            case Phase.QUEUED | Phase.RECOVERING:
+                self._waiting.expire(call, now)
+            case _ if now < call.give_up:
+                self._ledger.agenda.note(call, call.give_up)
+            case Phase.ANSWERED:
+                # Its caller, who had time enough, won't say that it has the outcome.
+                if call.replica is not None:
+                    self._ledger.actions.append(Send(call.replica, Ack(id=call.id)))
+                self._ledger.close(call, now)
+            case Phase.SENT | Phase.RUNNING:
+                code = "deadline_exceeded" if now >= call.deadline else "cancelled"
+                message = "the replica did not say what became of it in time"
+                self._ledger.tell_replica_cancel(call)
+                self._ledger.end(call, Error(code=code, message=message), now)
+
+    def _recover(self, call: OpenCall, now: float) -> None:
+        """Wait for a replica that says it has the call."""
+        call.phase = Phase.RECOVERING
+        until, young_until = now + RECOVERY_S, self._started_at + RECOVERY_S
+        if now < young_until:  # replicas have been looking for this router since it started
+            until = max(young_until, now + RETURN_S)
+        self._ledger.agenda.note(call, min(call.deadline, until))
+
+    def _judge(self, call: OpenCall, now: float) -> None:
+        """The window is over and no replica holds it."""
+        error = self._judgement(call.call)
+        if error is None:
+            function = self._waiting.resolve(call.call.function, now)
+            if isinstance(function, str):
+                call.function, call.phase = function, Phase.QUEUED
+                self._ledger.agenda.note(call, call.deadline)
+                self._waiting.requeue(call, now)
+                return
+            error = function
+        self._ledger.end(call, error.replace(retry_safe=False), now)
+
+    @staticmethod
+    def _judgement(call: Call) -> Error | None:
+        """Why a call that was sent before, and that nobody holds, can't be run."""
+        if call.accepted_by and not call.idempotent:
+            message = f"{call.accepted_by} had accepted it and is gone; it may have run"
+        elif call.body is None:
+            message = "no replica knows of it"  # it was only a question
+        else:
+            return None
+        return Error(id=call.id, code="replica_lost", message=message, function=call.function)
+
+
+def _is_free(call: OpenCall) -> bool:
+    """No replica has it here, and none has answered it."""
+    return call.replica is None and call.phase is not Phase.ANSWERED
+
+
+def _lost(call: OpenCall, consequence: str) -> Error:
+    return Error(
+        id=call.id,
+        code="replica_lost",
+        message=f"the replica is gone; {consequence}",
+        function=call.function,
+    )

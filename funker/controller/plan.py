@@ -1,0 +1,198 @@
+"""What the reconciler does and says about what it sees. Pure: observations in, commands out.
+
+- A function of which replicas are missing for a while is revived: its backend starts those that
+  nobody else will. Whether there are such, the backend knows; so one that isn't helped by it is
+  asked for ever more rarely.
+- What changed is said once. A trouble that comes and goes is one trouble, until it was away for
+  a while.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from funker.backends.base import Observed
+
+#: Seconds for which replicas are missing before something is done: each call of a one-shot
+#: replica takes it away for a moment.
+PATIENCE = 2.0
+#: Seconds between two tries to revive: at first, and at most. A try that helped is a first one.
+RETRY, RETRY_MAX = 2.0, 60.0
+#: Seconds without a trouble after which it is over, and would be news again.
+STEADY = 10.0
+#: Names of functions in one line.
+_NAMES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Revive:
+    """Start replicas of this function that shall run and that nobody will start."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """Tell the operator."""
+
+    text: str
+
+
+Command = Revive | Say
+
+
+class Plan:
+    """What was seen and said so far, and from it what is next."""
+
+    def __init__(self) -> None:
+        self._functions: dict[str, _Function] = {}
+        self._started = False
+        self._epoch = ""
+
+    def decide(
+        self, observed: Sequence[Observed], status: Mapping[str, Any] | None, now: float
+    ) -> list[Command]:
+        """What to do about these functions. `now` is in seconds, on a clock that never jumps.
+
+        `status` is the router's answer to the snapshot of them, or None if it gave none.
+        """
+        commands: list[Command] = [*self._router(status)]
+        known = self._functions
+        names = {function.name for function in observed}
+        if not self._started:
+            commands.append(Say(f"sees {_listed(sorted(names))}"))
+        for name in sorted(known.keys() - names):
+            del known[name]
+            commands.append(Say(f"{name} is gone"))
+        about = (status or {}).get("functions") or {}
+        for function in observed:
+            if (memory := known.get(function.name)) is None:
+                memory = known[function.name] = _Function(function)
+                if self._started:
+                    commands.append(Say(f"{function.name} is new: {_replicas(function)}"))
+            commands += memory.changed(function)
+            commands += memory.troubled(function, about.get(function.name) or {}, now)
+            if memory.is_to_be_revived(function, now):
+                commands.append(Revive(function.name))
+        self._started = True
+        return commands
+
+    def revived(self, name: str) -> list[Command]:
+        """Replicas were started that nobody else would have started: said once of a function."""
+        memory = self._functions[name]
+        if memory.was_revived:
+            return []
+        memory.was_revived = True
+        return [
+            Say(
+                f"{name}: started replicas that had ended for good; its restart policy should be "
+                "`any`, without a limit of attempts"
+            )
+        ]
+
+    def not_revived(self, name: str, why: str) -> list[Command]:
+        """Starting them was refused."""
+        text = f"its replicas can't be started: {why}"
+        told = self._functions[name].told
+        if text in told:
+            return []
+        told.add(text)
+        return [Say(f"{name}: {text}")]
+
+    def _router(self, status: Mapping[str, Any] | None) -> list[Command]:
+        epoch = str((status or {}).get("epoch") or self._epoch)
+        before, self._epoch = self._epoch, epoch
+        if before and epoch != before:
+            return [Say(f"the router has restarted (epoch {epoch})")]
+        return []
+
+
+@dataclass(slots=True)
+class _Function:
+    """What is remembered of one function."""
+
+    seen: Observed
+    #: Since when replicas are missing; when it was last tried, how many ran then, and how long to
+    #: wait for the next try.
+    missing_since: float | None = None
+    last_try: float | None = None
+    running_then: int = 0
+    delay: float = RETRY
+    was_revived: bool = False
+    #: The troubles that were told, and when one of them was last seen.
+    told: set[str] = field(default_factory=set)
+    last_trouble: float = 0.0
+
+    def changed(self, function: Observed) -> list[Command]:
+        """What somebody has changed."""
+        before, self.seen = self.seen, function
+        changes = []
+        if function.wanted != before.wanted:
+            changes.append(f"{_replicas(function)} (were {before.wanted})")
+        if function.image != before.image:
+            changes.append(f"its image is {function.image}")
+        if function.routed and not before.routed:
+            changes.append("its replicas can join the router now")
+        return [Say(f"{function.name}: {change}") for change in changes]
+
+    def troubled(self, function: Observed, status: Mapping[str, Any], now: float) -> list[Command]:
+        """What is wrong and wasn't told yet; what is right again."""
+        troubles = [function.problem] if function.problem else []
+        if not function.routed:
+            troubles.append("its replicas can't join the router: they lack its key or its network")
+        if failing := status.get("failing"):
+            troubles.append(f"its handler can't be loaded: {failing}")
+        if troubles:
+            self.last_trouble = now
+        elif self.told and now - self.last_trouble >= STEADY:
+            self.told.clear()
+            return [Say(f"{function.name}: all is well again")]
+        news = [trouble for trouble in troubles if trouble not in self.told]
+        self.told.update(news)
+        return [Say(f"{function.name}: {trouble}") for trouble in news]
+
+    def is_to_be_revived(self, function: Observed, now: float) -> bool:
+        if function.running >= function.wanted:
+            self.missing_since = self.last_try = None
+            return False
+        if self.missing_since is None:
+            self.missing_since = now
+        if now - self.missing_since < PATIENCE:
+            return False
+        helped = self.last_try is None or function.running > self.running_then
+        if self.last_try is not None and now < self.last_try + (RETRY if helped else self.delay):
+            return False
+        self.delay = RETRY if helped else min(self.delay * 2, RETRY_MAX)
+        self.last_try, self.running_then = now, function.running
+        return True
+
+
+def snapshot(observed: Sequence[Observed]) -> bytes:
+    """The functions for the router: the body of SNAPSHOT."""
+    functions = {
+        function.name: {
+            "names": list(function.names),
+            "wanted": function.wanted,
+            "running": function.running,
+            "image": function.image,
+            "routed": function.routed,
+            "problem": function.problem,
+        }
+        for function in observed
+    }
+    return json.dumps({"functions": functions}).encode()
+
+
+def _replicas(function: Observed) -> str:
+    return f"{function.wanted} replica{'' if function.wanted == 1 else 's'} wanted"
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "no functions"
+    number = f"{len(names)} function{'' if len(names) == 1 else 's'}"
+    more = ", ..." if len(names) > _NAMES else ""
+    return f"{number}: {', '.join(names[:_NAMES])}{more}"
