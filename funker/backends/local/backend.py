@@ -162,7 +162,8 @@ class Local:
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
         """Changes the number of replicas; returns when so many run.
 
-        Raises `FunctionNotFound`, `StateUnusable`, or `DeployFailed` if they don't come up.
+        Those that are too many may still finish a call. Raises `FunctionNotFound`,
+        `StateUnusable`, or `DeployFailed` if they don't come up.
         """
         name = self._record(name).name
         fleet.rescale(self._state, name, replicas)
@@ -287,7 +288,7 @@ class Local:
             if seen["settled"] != told:
                 told = seen["settled"]
                 progress(f"{record.name}: {told} of {record.replicas} replicas up")
-            if seen["settled"] >= record.replicas and len(seen["replicas"]) <= record.replicas:
+            if seen["settled"] >= record.replicas:
                 break
         if record.replicas:
             routing.wait_for_replica(self._state, record.name, patience=_HEARD_S)

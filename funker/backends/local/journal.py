@@ -8,6 +8,7 @@ Bounded: a file that has grown to `MAX_SIZE` becomes NAME.log.1, in the place of
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -63,13 +64,13 @@ class Journal:
             if file.tell() > MAX_SIZE:
                 self._close(function)
                 path = path_of(self._directory, function)
-                path.replace(path.with_suffix(".log.1"))
+                path.replace(_rolled(path))
 
     def forget(self, function: str) -> None:
         """Removes the function's log."""
         self._close(function)
         path = path_of(self._directory, function)
-        for old in (path, path.with_suffix(".log.1")):
+        for old in (path, _rolled(path)):
             with contextlib.suppress(OSError):
                 old.unlink(missing_ok=True)
 
@@ -87,6 +88,11 @@ class Journal:
         file = self._files.pop(function, None)
         if file is not None:
             file.close()
+
+
+def _rolled(path: Path) -> Path:
+    """The older one."""
+    return path.with_name(f"{path.name}.1")
 
 
 def path_of(directory: Path, function: str) -> Path:
@@ -110,12 +116,14 @@ def read(
             yield from _line(line, timestamps=timestamps)
         while follow:
             line = file.readline() if file else b""
-            if line:
+            if line.endswith(b"\n"):
                 yield from _line(line, timestamps=timestamps)
                 continue
+            if file and line:  # the rest is just being written
+                file.seek(-len(line), os.SEEK_CUR)
             following = _opened(path)
-            if file and not following and not path.parent.exists():
-                return
+            if file and not following and not _rolled(path).exists():
+                return  # the function is gone, and its log with it
             if following and (not file or not _same(following, file)):
                 if file:
                     file.close()
@@ -137,13 +145,11 @@ def _opened(path: Path) -> IO[bytes] | None:
 
 def _older(path: Path) -> list[bytes]:
     with contextlib.suppress(FileNotFoundError):
-        return path.with_suffix(".log.1").read_bytes().splitlines(keepends=True)
+        return _rolled(path).read_bytes().splitlines(keepends=True)
     return []
 
 
 def _same(one: IO[bytes], other: IO[bytes]) -> bool:
-    import os
-
     return os.path.sameopenfile(one.fileno(), other.fileno())
 
 

@@ -92,8 +92,12 @@ class Pool:
             stale = replica.state == "failed" and replica.revision != self.target
             if replica.state != "stopping" and (replica.slot > self.wanted or stale):
                 plan.append(Stop(replica.id))
+        by_slot: dict[int, list[Replica]] = {}
+        for replica in self.replicas.values():
+            if replica.state != "stopping":
+                by_slot.setdefault(replica.slot, []).append(replica)
         for slot in range(1, self.wanted + 1):
-            plan += self._plan_slot(slot, now)
+            plan += self._plan_slot(slot, by_slot.get(slot, []), now)
         return plan
 
     def wakeup(self, now: float) -> float:
@@ -153,8 +157,7 @@ class Pool:
     def _of(self, revision: str) -> list[Replica]:
         return [replica for replica in self.replicas.values() if replica.revision == revision]
 
-    def _plan_slot(self, slot: int, now: float) -> list[Start | Stop]:
-        here = [r for r in self.replicas.values() if r.slot == slot and r.state != "stopping"]
+    def _plan_slot(self, slot: int, here: list[Replica], now: float) -> list[Start | Stop]:
         current = [r for r in here if r.revision == self.target]
         older = [r for r in here if r.revision != self.target and r.state != "failed"]
         if any(replica.state == "ready" for replica in current):

@@ -50,21 +50,20 @@ class Process:
         self.silent = False
         self._words = b""
         self._place = Place(state, self.name)
-        self._place.make()
+        alive = self._place.make()
         ours, theirs = socket.socketpair()
-        alive = os.open(self._place.alive, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(alive, fcntl.LOCK_EX)
             self.popen = subprocess.Popen(
                 command,
                 cwd=directory,
                 env={
+                    "HOME": str(self._place.scratch),
+                    "TMPDIR": str(self._place.scratch),
                     **environment,
                     "FUNKER_REPLICA": self.name,
                     "FUNKER_LISTEN": self._place.endpoint,
                     "FUNKER_LIFELINE": str(theirs.fileno()),
-                    "HOME": str(self._place.scratch),
-                    "TMPDIR": str(self._place.scratch),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -173,8 +172,16 @@ class Place:
     def endpoint(self) -> str:
         return f"ipc://{self._socket}"
 
-    def make(self) -> None:
-        self.scratch.mkdir(mode=0o700)
+    def make(self) -> int:
+        """Makes the scratch directory; a descriptor of the file to hold locked. Raises OSError."""
+        alive = os.open(self.alive, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self.scratch.mkdir(mode=0o700)
+        except OSError:
+            os.close(alive)
+            self.clear()
+            raise
+        return alive
 
     def note(self, pid: int, worker: int, grace: float) -> None:
         """Write down whom to end, should this agent be gone. Not atomic: it is one small write."""

@@ -48,6 +48,8 @@ class Strays:
             leaders = _leaders(place)
             # Without its worker it only keeps an answer, which nobody will fetch any more.
             done = self._final and "worker" not in leaders
+            # Without its front nobody will take its worker's answer.
+            done = done or ("pid" not in leaders and "worker" in leaders)
             if done or time.monotonic() >= kill_at:
                 for leader in leaders.values():
                     kill_group(leader)

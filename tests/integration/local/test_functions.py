@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -40,7 +41,7 @@ def test_a_function_is_deployed_called_scaled_and_removed(up: Any) -> None:
     assert up.backend.find("add").wanted == 3
     assert len(up.replicas()) == 3
     up.backend.scale("add", 0)
-    assert up.replicas() == []
+    up.until(lambda: up.replicas() == [], "the end of all replicas")
     up.backend.scale("add", 1)
     assert up.call(x=1, y=2) == 3
     up.backend.remove("add")
@@ -308,3 +309,16 @@ def test_the_examples_of_counting_run(up: Any) -> None:
     up.deploy_source(EXAMPLES / "wordcount", "wordcount", replicas=3)
     up.deploy_source(EXAMPLES / "fanout", "fanout", env={"PARTS": "3"})
     assert up.call("fanout", b"a b\na c\nd a\n")["counts"]["a"] == 3
+
+
+def test_any_program_of_the_user_calls_functions_without_settings(up: Any) -> None:
+    up.deploy(ADD)
+    done = subprocess.run(
+        [sys.executable, "-c", "import funker; print(funker.call('add', x=1, y=2))"],
+        env=up.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout == "3\n"
