@@ -23,7 +23,7 @@ from funker.rpc.sockets import guard
 
 #: Seconds for an answer, the time for connecting included. The router answers within a
 #: millisecond; but a name may have to be looked up, and a handshake be made.
-TIMEOUT = 3.0
+TIMEOUT = 2.0
 #: Milliseconds before a failed connection is tried again: at first, and at most.
 _RECONNECT_MS, _RECONNECT_MAX_MS = 10, 250
 

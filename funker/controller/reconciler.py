@@ -24,6 +24,8 @@ from funker.rpc.errors import FunkerError
 
 #: Seconds between two looks when nothing tells of a change.
 POLL = 2.0
+#: Seconds to the next look while no router answers: a new one knows nothing until it is told.
+POLL_SILENT = 0.5
 #: Seconds between two looks at least: a stack of fifty services comes as fifty changes.
 GAP = 0.2
 #: Seconds until a backend that failed is asked again: at first, and at most.
@@ -57,7 +59,8 @@ class Reconciler:
                 await self._blocking(self._fleet.wait, delay)
                 delay = min(delay * 2, RETRY_MAX)
             else:
-                await self._blocking(self._fleet.wait, POLL)
+                silent = self._router.is_lost
+                await self._blocking(self._fleet.wait, POLL_SILENT if silent else POLL)
                 delay = RETRY
             await asyncio.sleep(max(0.0, GAP - (time.monotonic() - started)))
 
@@ -106,6 +109,10 @@ class _Contact:
         self._say = say
         self._trouble = ""
 
+    @property
+    def is_lost(self) -> bool:
+        return bool(self._trouble)
+
     def lost(self, error: FunkerError) -> None:
         if error.message != self._trouble:
             self._say(f"{error.message}. {error.hint}" if error.hint else error.message)
@@ -122,33 +129,23 @@ def say(text: str) -> None:
     print(f"funker-reconciler: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
-async def serve(reconciler: Reconciler) -> None:
-    """Runs it until SIGTERM or SIGINT."""
-    running = asyncio.ensure_future(reconciler.run())
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, running.cancel)
-    try:
-        await running
-    except asyncio.CancelledError:
-        # An engine's answer may take a minute, and the thread that waits for it can't be
-        # interrupted. There is nothing to lose: all that is known is in the engine.
-        os._exit(0)
-
-
-async def _main() -> None:
+async def _serve() -> None:
     try:
         reconciler = Reconciler(open_fleet(os.environ), open_link(os.environ), say=say)
     except FunkerError as error:
         say(f"{error.message}. {error.hint}" if error.hint else error.message)
         sys.exit(1)
     say("started")
-    await serve(reconciler)
+    await reconciler.run()
 
 
 def main() -> None:
     """The entry point `funker-reconciler`: see `open_fleet` and `open_link` for its settings."""
-    asyncio.run(_main())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # At once: an engine's answer may take a minute, and a thread that waits for it can't be
+        # interrupted. There is nothing to lose: all that is known is in the engine.
+        signal.signal(number, lambda *_: os._exit(0))
+    asyncio.run(_serve())
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ class Swarm:
                 started=time.monotonic(),
             )
             if self._store.scale(service, replicas):
-                progress(f"{full}: {replicas} replicas wanted")
+                progress(f"{full}: {replicas} replica{'' if replicas == 1 else 's'} wanted")
             service = self._store.existing(full)
             self._store.revive(service)  # those that more replicas wouldn't replace
             if replicas:
