@@ -156,6 +156,16 @@ def test_one_that_dies_as_soon_as_it_is_ready_counts_as_never_ready(machine: Mac
     assert machine.exit("4", "was killed by SIGKILL") == [Start(1, "a")]
 
 
+def test_what_has_failed_is_tried_at_once_if_it_is_asked_for(machine: Machine) -> None:
+    machine.pool.want("a", 1)
+    machine.work()
+    machine.pool.failed("1", "ImportError", "")
+    assert machine.work() == []
+    machine.pool.retry()
+    assert machine.work() == [Stop("1"), Start(1, "a")]
+    assert machine.pool.failure is None
+
+
 def test_whatever_happens_the_pool_comes_to_what_is_wanted() -> None:
     chance = random.Random(7)
     for _ in range(200):

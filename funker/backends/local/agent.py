@@ -41,7 +41,7 @@ class Agent:
         self._selector = selectors.DefaultSelector()
         self._signals = _signal_descriptor()
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
-        self._server = Server(state, self._selector, self._status)
+        self._server = Server(state, self._selector, look=self._look, answer=self._status)
         self._keeper = Keeper(state, self._selector)
         self._strays = Strays(state)
         self._strays.wait(children_only=True)  # two routers can't have one address
@@ -122,10 +122,12 @@ class Agent:
                 self._strays.terminate()
                 self._keeper.leave(at_once=self._leaving > 1)
 
-    def _status(self, look: bool) -> Status:
-        if look:
-            self._keeper.scan(now=True)
-            self._keeper.carry_out()
+    def _look(self, retry: str) -> None:
+        self._keeper.scan(now=True)
+        self._keeper.retry(retry)
+        self._keeper.carry_out()
+
+    def _status(self) -> Status:
         return {
             "pid": os.getpid(),
             "started": self._started_at,

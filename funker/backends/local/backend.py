@@ -105,7 +105,7 @@ class Local:
         outcome: Outcome = "updated" if before else "created"
         if before and before.spec == record.spec:
             outcome = "unchanged"
-        fleet.tell(self._state)
+        fleet.tell(self._state, retry=spec.name)
         try:
             self._settle(record, progress)
         except DeployFailed as error:

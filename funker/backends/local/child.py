@@ -15,8 +15,8 @@ from funker.backends.local.sweep import CHILD_GRACE_S
 
 #: Seconds before one that has died early is started again: the first time, and at most.
 BACKOFF_S, BACKOFF_MAX_S = 0.1, 5.0
-#: Seconds after which it has proved that it can live.
-STEADY_S = 10.0
+#: Seconds after which it has proved that it can live. Callers wait 3 s for a router.
+STEADY_S = 1.0
 
 
 class Child:

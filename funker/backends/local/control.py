@@ -1,7 +1,8 @@
 """How others ask the agent: JSON lines over a socket in its state directory.
 
     {"do": "status"}   what there is now
-    {"do": "look"}     the same, after reading the functions' files anew
+    {"do": "look", "retry": NAME}   the same, after reading the functions' files anew; if this
+                       function has failed (a name, or empty), it is tried again at once
     {"do": "wait", "of": "generation", "since": n, "seconds": s}   the same, once that number of
                        the status is more than n, or the time is over
 
@@ -56,16 +57,19 @@ def ask(state: StateDirectory, do: str, **fields: Any) -> Status:
 
 
 class Server:
-    """The agent's end, in its loop. `answer(look)` gives the status."""
+    """The agent's end, in its loop."""
 
     def __init__(
         self,
         state: StateDirectory,
         selector: selectors.BaseSelector,
-        answer: Callable[[bool], Status],
+        *,
+        look: Callable[[str], None],
+        answer: Callable[[], Status],
     ) -> None:
         self._path = state.agent_socket
         self._selector = selector
+        self._look = look
         self._answer = answer
         self._connections: dict[int, _Connection] = {}
         with contextlib.suppress(FileNotFoundError):
@@ -86,7 +90,7 @@ class Server:
         for connection in list(self._connections.values()):
             if connection.until <= now or connection.since < news[connection.number]:
                 connection.rest()
-                self._reply(connection, look=False)
+                self._reply(connection)
 
     def close(self) -> None:
         for connection in list(self._connections.values()):
@@ -132,10 +136,12 @@ class Server:
                 connection.since = int(request["since"])
                 connection.until = time.monotonic() + float(request["seconds"])
             else:
-                self._reply(connection, look=request["do"] == "look")
+                if request["do"] == "look":
+                    self._look(str(request["retry"]))
+                self._reply(connection)
 
-    def _reply(self, connection: _Connection, *, look: bool) -> None:
-        connection.unsent += json.dumps(self._answer(look)).encode() + b"\n"
+    def _reply(self, connection: _Connection) -> None:
+        connection.unsent += json.dumps(self._answer()).encode() + b"\n"
         try:
             self._flush(connection)
         except BlockingIOError:

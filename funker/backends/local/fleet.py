@@ -77,10 +77,13 @@ def rescale(state: StateDirectory, name: str, replicas: int) -> None:
     tell(state)
 
 
-def tell(state: StateDirectory) -> None:
-    """Has the agent look at what was written; without one, the next will."""
+def tell(state: StateDirectory, *, retry: str = "") -> None:
+    """Has the agent look at what was written; without one, the next will.
+
+    `retry` is a function that shall be tried at once, if it has failed.
+    """
     try:
-        control.ask(state, "look")
+        control.ask(state, "look", retry=retry)
     except NoController:
         return
 

@@ -111,6 +111,11 @@ class Keeper:
         self._broom.sweep(lambda: snapshot.prune(self._state, used))
         self._generation += 1
 
+    def retry(self, name: str) -> None:
+        """Tries at once what has failed, as if it were new."""
+        if name in self._functions:
+            self._functions[name].pool.retry()
+
     def carry_out(self) -> None:
         """Starts and stops what has to be."""
         for function in list(self._functions.values()):

@@ -74,6 +74,8 @@ class Pool:
     failure: Failure | None = None
     replicas: dict[str, Replica] = field(default_factory=dict)
     _slots: dict[int, _Slot] = field(default_factory=dict)
+    #: Replicas that shall not wait in their failure for the next try.
+    _given_up: set[str] = field(default_factory=set)
 
     def want(self, revision: str, replicas: int) -> None:
         """What shall be."""
@@ -85,11 +87,18 @@ class Pool:
         self.wanted = replicas
         self.settled = {slot for slot in self.settled if slot <= replicas}
 
+    def retry(self) -> None:
+        """Something around it may have changed: what has failed is tried again at once."""
+        self.failure = None
+        self._slots.clear()
+        self._given_up = {r.id for r in self.replicas.values() if r.state == "failed"}
+
     def plan(self, now: float) -> list[Start | Stop]:
         """What is to be done. The same again until `started` and `stopping` tell of it."""
         plan: list[Start | Stop] = []
         for replica in self.replicas.values():
-            stale = replica.state == "failed" and replica.revision != self.target
+            other = replica.revision != self.target or replica.id in self._given_up
+            stale = replica.state == "failed" and other
             if replica.state != "stopping" and (replica.slot > self.wanted or stale):
                 plan.append(Stop(replica.id))
         by_slot: dict[int, list[Replica]] = {}
@@ -137,6 +146,7 @@ class Pool:
     def exited(self, id: str, how: str, now: float) -> None:
         """`how` is empty for an end in order."""
         replica = self.replicas.pop(id)
+        self._given_up.discard(id)
         if replica.state == "stopping" or replica.revision != self.target:
             return
         if replica.ready_at is not None and (not how or now - replica.ready_at >= STEADY_S):

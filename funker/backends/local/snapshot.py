@@ -113,21 +113,23 @@ def load(state: StateDirectory, name: str) -> Snapshot:
     directory = state.code / name
     try:
         about: dict[str, Any] = json.loads((state.code / f"{name}.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        about = {}
-    python = about.get("python", "")
-    missing = next((path for path in (directory, Path(python)) if not path.exists()), None)
-    if not python or missing:
-        raise ImageMissing(
-            f"a part of the function is gone: {missing or directory}", hint="Deploy it again."
+        snapshot = Snapshot(
+            directory=directory,
+            handler=str(about["handler"]),
+            python=str(about["python"]),
+            command=[str(about["python"]), *about["arguments"]],
+            packages=tuple(about["packages"]),
         )
-    return Snapshot(
-        directory=directory,
-        handler=about["handler"],
-        python=python,
-        command=[python, *about["arguments"]],
-        packages=tuple(about["packages"]),
-    )
+    except (OSError, ValueError, KeyError, TypeError):  # or of a version with another form
+        raise _missing(directory) from None
+    for path in (directory, Path(snapshot.python)):
+        if not path.exists():
+            raise _missing(path)
+    return snapshot
+
+
+def _missing(path: Path) -> ImageMissing:
+    return ImageMissing(f"a part of the function is gone: {path}", hint="Deploy it again.")
 
 
 def prune(state: StateDirectory, used: set[str]) -> None:

@@ -64,9 +64,18 @@ def _kill(machine: Any, find: Callable[[Any], int]) -> None:
     pid = find(machine)
     os.kill(pid, signal.SIGKILL)
     machine.until(lambda: pid not in machine.processes(), f"the end of process {pid}")
+    if find is not _agent:  # until it is noticed, a call may be on its way to what is no more
+        machine.until(
+            lambda: pid not in [replica["pid"] for replica in machine.replicas()], "the news of it"
+        )
 
 
-VICTIMS = {"router": _child("router"), "front": _front, "worker": _worker}
+VICTIMS = {
+    "router": _child("router"),
+    "reconciler": _child("reconciler"),
+    "front": _front,
+    "worker": _worker,
+}
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

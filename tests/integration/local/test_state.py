@@ -59,7 +59,7 @@ def test_files_of_a_controller_that_is_no_more_are_no_hindrance(machine: Any) ->
     machine.up()
     machine.deploy(ADD)
     assert machine.call(x=1, y=2) == 3
-    assert [entry.name[:3] for entry in machine.state.run.glob("add*.lock")] == ["add"]
+    assert not list(machine.state.run.glob("add.1.000000000000*"))
 
 
 def test_running_is_told_quickly_and_rightly(machine: Any) -> None:
@@ -123,3 +123,18 @@ def test_a_directory_that_cant_be_written_is_told(place: str) -> None:
 )
 def test_the_directory_is_found_as_the_xdg_says(environ: dict[str, str], root: str) -> None:
     assert StateDirectory.of(environ).root == Path(root)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"python": 1}'])
+def test_a_function_whose_code_has_another_form_is_told_of(machine: Any, text: str) -> None:
+    machine.up()
+    machine.deploy(ADD)
+    (manifest,) = machine.state.code.glob("*.json")
+    machine.down()
+    manifest.chmod(0o600)
+    manifest.write_text(text)
+    machine.up()
+    machine.until(lambda: machine.backend.find("add").warnings, "a warning")
+    assert "a part of the function is gone" in machine.backend.find("add").warnings[0]
+    machine.deploy(ADD)
+    assert machine.call(x=1, y=2) == 3
