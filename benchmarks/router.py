@@ -185,7 +185,9 @@ class Server(Process):
 def router(*, curve: bool = False) -> Iterator[Server]:
     url = f"tcp://127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory() as place:
-        env, client_file = {"FUNKER_LISTEN": url, "FUNKER_INSECURE": "1"}, ""
+        control = f"ipc://{place}/control"
+        env = {"FUNKER_LISTEN": url, "FUNKER_CONTROL": control, "FUNKER_INSECURE": "1"}
+        client_file = ""
         if curve:
             router_file, client_file = key_files(Path(place))
             env |= {"FUNKER_INSECURE": "", "FUNKER_ROUTER_KEY_FILE": router_file}

@@ -152,7 +152,7 @@ class Peers:
         if self._pings and now >= self._ping_at:
             self._ping()
 
-    def _hear(self, me: bytes, kind: bytes, header: bytes, body: bytes = b"") -> None:
+    def _hear(self, me: bytes, kind: bytes, header: bytes, _: bytes = b"") -> None:
         if kind == b"CALL":
             id = header[7:39]
             self._say(me, b"ACCEPT", b'{"id":"%s","replica":"%s"}' % (id, me))

@@ -27,5 +27,6 @@ def open_fleet(environ: Mapping[str, str]) -> Fleet:
             from funker.backends.base import BackendError
 
             raise BackendError(
-                f"no backend {other!r} has a controller", hint="Set FUNKER_BACKEND to swarm or local."
+                f"no backend {other!r} has a controller",
+                hint="Set FUNKER_BACKEND to swarm or local.",
             )

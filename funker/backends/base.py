@@ -305,3 +305,11 @@ class DeployFailed(BackendError):
         super().__init__(message, hint=hint)
         self.traceback = traceback
         self.output_tail = output_tail
+
+
+class ControllerFailed(BackendError):
+    """Raised when the controller doesn't come up. `output_tail` is the last that it wrote."""
+
+    def __init__(self, message: str, *, hint: str = "", output_tail: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.output_tail = output_tail

@@ -67,7 +67,7 @@ def describe(error: FunkerError) -> Iterator[tuple[str, str]]:
         yield "detail", line
     if isinstance(error, CallError) and error.replica:
         yield "detail", f"replica: {error.replica}"
-    # A deploy that failed has these two as well as a call.
+    # What didn't come up has these two as well as a call.
     yield from _block("", getattr(error, "traceback", ""))
     yield from _block("last output:", getattr(error, "output_tail", ""))
     if error.hint:

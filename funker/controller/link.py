@@ -15,7 +15,7 @@ from typing import Any, cast
 import zmq
 import zmq.asyncio
 
-from funker.controller.router import KEY_FILE, router_keys
+from funker.controller.doorman import KEY_FILE, router_keys
 from funker.rpc.errors import FunkerError, ProtocolError
 from funker.rpc.keys import CONTROL_PORT, ROUTER_NAME, Keys, secure
 from funker.rpc.messages import MAX_BODY, Error, Reply, Snapshot, decode, encode

@@ -405,8 +405,7 @@ def _header(cls: type[Message], frame: bytes) -> dict[str, Any]:
     checks = cls._checks
     values: dict[str, Any] = {}
     for name, value in header.items():
-        check = checks.get(name)
-        if check is None:
+        if (check := checks.get(name)) is None:
             continue
         if not check(value):
             raise ProtocolError(f"{cls.kind} header: bad {name} {_short(value)}")

@@ -40,6 +40,9 @@ from funker.rpc.messages import (
 
 #: Seconds between PINGs while calls are open.
 PING_S = 0.5
+#: Seconds after the last call for which PINGs go on, a little more often: the next call, if it
+#: comes soon, finds that the router hands it out at once.
+KEEP_S, KEEP_PING_S = 5.0, 0.4
 #: Seconds without a word after which the connection is made anew, to where the name leads then.
 SILENCE_S = 2.0
 #: Seconds after a router's last PONG before its calls are sent to another.
@@ -185,6 +188,8 @@ class Session:
         self._echoed_at = float("-inf")
         self._heard_at = now
         self._ping_at = float("inf")
+        # Until when PINGs go on though no call is open.
+        self._keep_until = float("-inf")
         # When calls that were sent before a certain PING are sent again; and when at the earliest.
         self._resend_at = float("inf")
         self._resend_below = 0
@@ -228,7 +233,7 @@ class Session:
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
         if self.idle:
-            return float("inf")
+            return self._ping_at
         silent_at = self._heard_at + SILENCE_S
         call_at = self._dues[0][0] if self._dues else float("inf")
         query_at = min((at for _, at in self._asked.values()), default=float("inf"))
@@ -299,12 +304,13 @@ class Session:
             case Accept(id=id, replica=replica) if id in self._open:
                 self._open[id].accepted_by = replica
             case Result(id=id) | Error(id=id) if id is not None:
-                # Also when it comes twice: whoever sent it waits for this.
-                self._acknowledge(id, now)
                 if (made := self._open.pop(id, None)) is not None:
                     if made.moved and isinstance(message, Error):
                         message = message.replace(retry_safe=False)
                     self._actions.append(Finish(id, message))
+                    self._keep_until = now + KEEP_S
+                # Also when it comes twice: whoever sent it waits for this.
+                self._acknowledge(id, now)
             case Reply(number=number) if number in self._asked:
                 del self._asked[number]
                 self._actions.append(Answer(number, message))
@@ -402,7 +408,8 @@ class Session:
         for number in [number for number, (_, at) in self._asked.items() if at <= now]:
             self._give_up(number, self._absent(now) if not self._attached else self._mute())
         if self.idle:
-            self._ping_at = self._resend_at = float("inf")
+            self._resend_at = float("inf")
+            self._keep(now)
             return
         if now >= self._resend_at:
             self._resend(now)
@@ -412,6 +419,14 @@ class Session:
             self._actions.append(Reconnect())
         elif now >= self._ping_at:
             self._ping(now)
+
+    def _keep(self, now: float) -> None:
+        """Nobody waits for the router; it hears from us for a while."""
+        if now >= self._keep_until:
+            self._ping_at = float("inf")
+        elif now >= self._ping_at:
+            self._ping(now)
+            self._ping_at = now + KEEP_PING_S
 
     def _on_due(self, made: _Open, now: float) -> None:
         id = made.call.id

@@ -197,6 +197,18 @@ def cluster(engine: docker.DockerClient) -> Iterator[Cluster]:
             cluster.lab("down")
 
 
+@pytest.fixture(scope="module")
+def control_plane(engine: docker.DockerClient, funker: Funker) -> Iterator[None]:
+    """The controller, up for the tests of this module: `funker up`, at last `funker down`.
+
+    Functions that are deployed meanwhile have its key and are called through it. A module that
+    uses it has no tests that expect direct calls.
+    """
+    funker.ok("up")
+    yield
+    funker.ok("down", "-y")
+
+
 #: Padded where it is used: the engine's name filters match beginnings.
 _numbers = itertools.count(1)
 

@@ -16,7 +16,7 @@ from funker.backends.base import ImageMissing, NotAManager, SubnetClash
 from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.contexts import Endpoint
 from funker.backends.swarm.engine import Engine
-from funker.images import builder, registry
+from funker.images import builder, controller, registry
 from funker.rpc.client import invoke
 from funker.spec import FunctionSpec
 
@@ -154,9 +154,14 @@ def test_the_network_may_be_made_by_the_stack_or_by_a_deploy(
     first: str, manager: docker.DockerClient, swarm: Swarm, cluster: Any, spec: FunctionSpec
 ) -> None:
     _remove_network(manager)
+    swarm.keys()
     if first == "deploy":
         swarm.deploy(spec)
-    _docker(cluster, "stack", "deploy", "-c", "compose.yaml", "--resolve-image=never", "funker")
+    image = controller.build(docker=manager, progress=quiet, base=cluster.env["FUNKER_BASE"])
+    _docker(
+        {**cluster.env, "FUNKER_IMAGE": image.id, "FUNKER_PLACEMENT": "node.hostname==node1"},
+        *["stack", "deploy", "-c", "compose.yaml", "--resolve-image=never", "funker"],
+    )
     done = swarm.deploy(spec)
     assert done.outcome == ("created" if first == "stack" else "unchanged")
     assert _answer(swarm, spec.name) == b"2"
@@ -184,8 +189,8 @@ def _remove_network(manager: docker.DockerClient) -> None:
         network.remove()
 
 
-def _docker(cluster: Any, *arguments: str) -> None:
-    environment = {**os.environ, **cluster.env, "FUNKER_IMAGE": cluster.env["FUNKER_BASE"]}
+def _docker(variables: dict[str, str], *arguments: str) -> None:
+    environment = {**os.environ, **variables}
     subprocess.run(
         ["docker", *arguments], cwd=ROOT, env=environment, check=True, capture_output=True
     )

@@ -153,6 +153,13 @@ def test_the_wheel_makes_builds_deploys_and_calls_a_function(
     assert installed("funker", "call", hello, "name=Ada") == "Hello, Ada!"
 
 
+def test_the_wheel_has_what_the_controller_is_made_of(installed: Environment) -> None:
+    try:
+        assert "created the service funker_router\n" in installed("funker", "up")
+    finally:
+        assert "removed the service funker_router\n" in installed("funker", "down", "-y")
+
+
 def test_a_container_with_pyzmq_and_the_wheel_alone_calls_by_service_name(
     wheel: Path, hello: str, engine: DockerClient, name: str
 ) -> None:

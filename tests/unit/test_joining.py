@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from funker.backends.swarm.advice import advise_joining, aliases, is_routed
+from funker.backends.swarm.surroundings import with_key
+from funker.spec import FunctionSpec, Secret
 
 OURS = ["id-of-funker"]
 KEY = {"SecretName": "funker-client-key", "File": {"Name": "funker-client-key"}}
@@ -90,3 +92,29 @@ def test_aliases_are_those_of_networks_and_those_that_replicas_are_told() -> Non
         networks=("one", "two"), one=["a"], two=["b", "a"], env=("FUNKER_ALIASES=b, c,",)
     )
     assert aliases(spec) == {"a", "b", "c"}
+
+
+MINE = Secret(source="mine", target="funker-client-key")
+
+
+@pytest.mark.parametrize(
+    ("settings", "there", "sources"),
+    [
+        ({}, ["db", "funker-client-key"], ["funker-client-key"]),
+        ({}, ["db"], []),
+        ({"env": {"FUNKER_ROUTER": "direct"}}, ["funker-client-key"], []),
+        ({"secrets": [MINE]}, ["mine", "funker-client-key"], ["mine"]),
+        (
+            {"secrets": [Secret(source="db", target="db")]},
+            ["db", "funker-client-key"],
+            ["db", "funker-client-key"],
+        ),
+    ],
+)
+def test_a_deployed_function_gets_the_key_that_the_swarm_has(
+    settings: dict[str, Any], there: list[str], sources: list[str]
+) -> None:
+    spec = with_key(FunctionSpec(name="add", image="sha256:0", **settings), there)
+    assert [secret.source for secret in spec.secrets] == sources
+    assert all(secret.mode == 0o444 for secret in spec.secrets)
+    assert with_key(spec, there) == spec

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from funker.controller.router import RouterKeys, router_keys
+from funker.controller.doorman import RouterKeys, router_keys
 from funker.rpc import keys as module
 from funker.rpc.errors import FunkerError, Unauthorized
 from funker.rpc.keys import (

@@ -16,6 +16,7 @@ from funker_runtime.replica import (
     HOLD_S,
     LOAD_S,
     PROBE_S,
+    RELEASE_S,
     Action,
     Answered,
     Died,
@@ -28,6 +29,7 @@ from funker_runtime.replica import (
     LoadFailed,
     Raised,
     Received,
+    Release,
     Replica,
     Send,
     Start,
@@ -187,21 +189,21 @@ def test_in_boot_sigterm_ends_it_at_once() -> None:
 
 def test_in_idle_a_call_with_the_right_session_is_accepted_and_started() -> None:
     life = Life()
-    assert life.hears(a_call()) == [accept(), Start(a_call())]
+    assert life.hears(a_call()) == [Start(a_call()), accept()]
     assert life.state is State.RUNNING
 
 
 def test_in_idle_a_call_by_an_alias_is_accepted() -> None:
     life = Life()
     call = a_call(function=ALIAS)
-    assert life.hears(call) == [accept(), Start(call)]
+    assert life.hears(call) == [Start(call), accept()]
 
 
 def test_accepting_a_call_tells_everyone_who_was_told_idle() -> None:
     life = Life()
     for peer in (ANN, BOB, EVE):
         assert life.hears(Ping(number=1), peer=peer) == [pong(peer, "idle")]
-    assert life.hears(a_call()) == [accept(), Start(a_call()), bye(BOB, ID), bye(EVE, ID)]
+    assert life.hears(a_call()) == [Start(a_call()), accept(), bye(BOB, ID), bye(EVE, ID)]
 
 
 def test_who_has_probed_long_ago_or_is_gone_isnt_told() -> None:
@@ -210,7 +212,7 @@ def test_who_has_probed_long_ago_or_is_gone_isnt_told() -> None:
     life.waits(PROBE_S + JUST)
     life.hears(Ping(number=1), peer=BOB)
     life.sees(Gone(BOB))
-    assert life.hears(a_call()) == [accept(), Start(a_call())]
+    assert life.hears(a_call()) == [Start(a_call()), accept()]
 
 
 def test_many_probes_are_forgotten_in_time() -> None:
@@ -268,12 +270,12 @@ def test_the_question_what_became_of_an_unknown_call_starts_nothing() -> None:
 def test_a_call_that_is_sent_again_with_its_body_runs_if_it_is_unknown() -> None:
     life = Life()
     call = a_call(resend=True)
-    assert life.hears(call) == [accept(), Start(call)]
+    assert life.hears(call) == [Start(call), accept()]
 
 
 def test_a_call_with_no_body_at_all_runs() -> None:
     life = Life()
-    assert life.hears(a_call(body=None)) == [accept(), Start(a_call(body=None))]
+    assert life.hears(a_call(body=None)) == [Start(a_call(body=None)), accept()]
 
 
 def test_in_idle_a_worker_that_dies_makes_it_failed_and_tells_who_was_told_idle() -> None:
@@ -501,9 +503,16 @@ def test_in_holding_another_id_is_answered_busy() -> None:
     assert life.hears(Ping(number=1), peer=BOB) == [pong(BOB, "busy")]
 
 
+def test_a_worker_that_has_answered_ends_after_a_while_also_without_acknowledgement() -> None:
+    life = Life(State.HOLDING)
+    assert life.waits(RELEASE_S - JUST) == []
+    assert life.waits(JUST) == [Release()]
+    assert life.hears(Ack(id=ID)) == []
+
+
 def test_in_holding_the_acknowledgement_ends_it_with_its_worker() -> None:
     life = Life(State.HOLDING)
-    assert life.hears(Ack(id=ID)) == []
+    assert life.hears(Ack(id=ID)) == [Release()]
     assert life.state is State.LEAVING
     assert life.sees(Died("exited with status 0", "")) == [Exit(0)]
 

@@ -23,10 +23,12 @@ from funker.rpc.messages import (
     Result,
 )
 from funker_runtime.replica import (
+    ACCEPT_S,
     BEAT_S,
     BYE_S,
     FAILED_S,
     HOLD_S,
+    RELEASE_S,
     ROUTER,
     SILENCE_S,
     Action,
@@ -41,6 +43,7 @@ from funker_runtime.replica import (
     Loaded,
     LoadFailed,
     Received,
+    Release,
     Relink,
     Replica,
     Send,
@@ -70,6 +73,7 @@ class Life:
             self.sees(Loaded())
         if state in (State.RUNNING, State.HOLDING):
             self.hears(a_call())
+            self.waits(ACCEPT_S)
             self.hears(Ack(id=SESSION))
         if state is State.HOLDING:
             self.sees(Answered("application/json", b"3"))
@@ -143,7 +147,7 @@ FAILED = Send(
         traceback="Traceback",
     ),
 )
-ANSWER = Send(ROUTER, Result(id=ID, replica="add.1", times={"run": 0}, body=b"3"))
+ANSWER = Send(ROUTER, Result(id=ID, replica="add.1", times={"run": 2}, body=b"3"))
 
 
 # Joining
@@ -225,13 +229,43 @@ def test_without_a_link_nothing_is_said() -> None:
 # Calls
 
 
-def test_a_call_is_accepted_and_the_router_hears_that_it_is_the_last() -> None:
+def test_a_call_starts_and_the_router_hears_so_and_that_it_is_the_last() -> None:
     life = Life()
-    assert life.hears(a_call()) == [
-        Send(ROUTER, Accept(id=ID, replica="add.1")),
-        Start(a_call()),
-        bye(ID),
-    ]
+    assert life.hears(a_call()) == [Start(a_call())]
+    assert life.waits(ACCEPT_S - JUST) == []
+    assert life.waits(JUST) == [Send(ROUTER, Accept(id=ID, replica="add.1")), bye(ID)]
+    assert life.waits(BEAT_S / 2) == []
+
+
+def test_of_a_short_call_the_router_hears_the_outcome_and_before_it_that_it_is_the_last() -> None:
+    life = Life()
+    life.hears(a_call())
+    life.waits(ACCEPT_S - JUST)
+    assert life.sees(Answered("application/json", b"3")) == [bye(ID), ANSWER]
+    assert life.waits(RELEASE_S) == [Release()]
+
+
+def test_whoever_asks_hears_of_a_call_before_its_time() -> None:
+    life = Life()
+    life.hears(a_call())
+    question = a_call(resend=True, body=None)
+    assert life.hears(question) == [Send(ROUTER, Accept(id=ID, replica="add.1"))]
+    assert life.sees(Answered("application/json", b"3"))[0] == bye(ID)
+
+
+def test_a_router_that_comes_back_hears_of_a_call_at_once() -> None:
+    life = Life()
+    life.hears(a_call())
+    life.sees(Gone(ROUTER))
+    assert life.waits(ACCEPT_S) == []
+    assert life.sees(Linked()) == [ready(ID), bye(ID), ping()]
+
+
+def test_a_router_that_forgot_the_replica_hears_of_a_call_at_once() -> None:
+    life = Life()
+    life.hears(a_call())
+    assert life.hears(Pong(number=0, epoch="one", known=False)) == [ready(ID), bye(ID)]
+    assert life.waits(ACCEPT_S) == []
 
 
 def test_a_call_for_another_session_is_not_taken() -> None:
@@ -267,18 +301,17 @@ def test_a_router_that_is_gone_doesnt_stop_the_call() -> None:
     assert Kill() not in life.waits(30)
     assert life.replica.state is State.RUNNING
     assert life.sees(Answered("application/json", b"3"))[0] == Send(
-        ROUTER, Result(id=ID, replica="add.1", times={"run": 30_000}, body=b"3")
+        ROUTER, Result(id=ID, replica="add.1", times={"run": 30_002}, body=b"3")
     )
     life.sees(Gone(ROUTER))
     assert life.sees(Linked())[0] == ready(ID)
-    assert life.hears(Ack(id=ID)) == []
+    assert life.hears(Ack(id=ID)) == [Release()]
     assert life.replica.state is State.LEAVING
 
 
 def test_the_router_hears_no_signs_of_life_but_pings() -> None:
     life = Life(State.RUNNING)
-    actions = life.waits(BEAT_S)
-    assert actions == [ping()]
+    assert life.waits(BEAT_S) == [ping()]
 
 
 def test_a_cancelled_call_ends_with_its_error() -> None:
@@ -302,7 +335,7 @@ def test_a_cancelled_call_ends_with_its_error() -> None:
 
 def test_an_acknowledged_answer_lets_it_leave_when_its_worker_is_dead() -> None:
     life = Life(State.HOLDING)
-    assert life.hears(Ack(id=ID)) == []
+    assert life.hears(Ack(id=ID)) == [Release()]
     assert life.sees(Died("exited with status 0", "")) == [Exit(0)]
 
 
@@ -335,9 +368,7 @@ def test_a_direct_call_tells_the_router_that_it_can_have_none() -> None:
 def test_a_call_by_the_router_tells_who_was_told_idle_that_it_can_have_none() -> None:
     life = Life()
     life.hears(Ping(number=1), peer=ANN)
-    actions = life.hears(a_call())
-    assert bye(ID) in actions
-    assert bye(ID, peer=ANN) in actions
+    assert life.hears(a_call()) == [Start(a_call()), bye(ID, peer=ANN)]
 
 
 # Leaving

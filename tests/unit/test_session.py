@@ -26,6 +26,7 @@ from funker.rpc.session import (
     ELSEWHERE_S,
     GRACE_S,
     HANG_UPS,
+    KEEP_S,
     PING_S,
     QUERY_S,
     ROUTER_WAIT_S,
@@ -187,7 +188,7 @@ def test_a_later_call_goes_out_alone_while_the_stamp_is_fresh() -> None:
     caller.submits()
     caller.lives(3)
     caller.hears(Result(id=ID))
-    caller.now += STALE_S / 2
+    caller.now += STALE_S / 5
     assert caller.submits(OTHER_ID) == [Send(a_call(OTHER_ID))]
 
 
@@ -219,7 +220,7 @@ def test_a_router_that_had_forgotten_the_caller_meanwhile_gets_a_new_call_once()
 )
 def test_an_outcome_is_acknowledged_and_ends_the_call(outcome: Result | Error) -> None:
     caller = running()
-    assert caller.hears(outcome) == [Send(Ack(id=ID)), Finish(ID, outcome)]
+    assert caller.hears(outcome) == [Finish(ID, outcome), Send(Ack(id=ID))]
     assert caller.session.idle
 
 
@@ -236,9 +237,9 @@ def test_an_error_about_no_call_is_passed_over() -> None:
 def test_each_call_gets_its_own_outcome() -> None:
     caller = running()
     caller.submits(OTHER_ID)
-    assert caller.hears(Result(id=OTHER_ID))[-1] == Finish(OTHER_ID, Result(id=OTHER_ID))
+    assert caller.hears(Result(id=OTHER_ID))[0] == Finish(OTHER_ID, Result(id=OTHER_ID))
     assert not caller.session.idle
-    assert caller.hears(Result(id=ID))[-1] == Finish(ID, Result(id=ID))
+    assert caller.hears(Result(id=ID))[0] == Finish(ID, Result(id=ID))
 
 
 def test_without_open_calls_nothing_is_said_and_no_tick_is_wanted() -> None:
@@ -246,9 +247,28 @@ def test_without_open_calls_nothing_is_said_and_no_tick_is_wanted() -> None:
     assert caller.session.wakeup() == float("inf")
     caller.submits()
     caller.hears(Result(id=ID))
+    caller.waits(KEEP_S)
     assert caller.session.wakeup() == float("inf")
     caller.now += 3600
     assert caller.sees(Tick()) == []
+
+
+def test_a_call_soon_after_another_isnt_preceded_by_a_ping() -> None:
+    caller = running()
+    caller.lives(PING_S)
+    caller.hears(Result(id=ID))
+    for _ in range(100):
+        caller.lives(KEEP_S / 100)
+        made = caller.submits(OTHER_ID)
+        assert [type(message) for message in sent(made)] == [Call]
+        caller.hears(Result(id=OTHER_ID))
+
+
+def test_pings_go_on_for_a_while_after_the_last_call() -> None:
+    caller = running()
+    caller.hears(Result(id=ID))
+    assert len(pings(caller.lives(KEEP_S))) >= KEEP_S / PING_S
+    assert caller.lives(3600) == []
 
 
 def test_with_open_calls_the_router_is_pinged_and_its_stamp_echoed() -> None:
@@ -418,7 +438,7 @@ def test_a_router_cant_vouch_for_a_call_that_another_one_had(moved: bool, safe: 
         caller.pong(epoch)
         caller.lives(ELSEWHERE_S + 0.1, epoch)
     outcome = Error(id=ID, code="deadline_exceeded", message="waited", retry_safe=True)
-    assert caller.hears(outcome)[-1] == Finish(ID, outcome.replace(retry_safe=safe))
+    assert caller.hears(outcome)[0] == Finish(ID, outcome.replace(retry_safe=safe))
 
 
 def test_a_router_that_was_restarted_often_is_no_burden() -> None:
@@ -451,13 +471,13 @@ def test_a_call_that_was_sent_is_cancelled_by_the_routers_word() -> None:
     assert caller.sees(CancelAsked(ID)) == [Send(Cancel(id=ID))]
     assert caller.sees(CancelAsked(ID)) == []
     outcome = Error(id=ID, code="cancelled", message="the caller cancelled it")
-    assert caller.hears(outcome)[-1] == Finish(ID, outcome)
+    assert caller.hears(outcome)[0] == Finish(ID, outcome)
 
 
 def test_an_answer_may_overtake_a_cancellation() -> None:
     caller = running()
     caller.sees(CancelAsked(ID))
-    assert caller.hears(Result(id=ID))[-1] == Finish(ID, Result(id=ID))
+    assert caller.hears(Result(id=ID))[0] == Finish(ID, Result(id=ID))
 
 
 def test_without_the_routers_word_it_is_cancelled_after_the_grace() -> None:
@@ -482,7 +502,7 @@ def test_a_call_that_was_sent_waits_past_its_deadline_for_the_routers_word() -> 
     actions = caller.lives(DEADLINE_S_ + GRACE_S - 0.01)
     assert not [a for a in actions if isinstance(a, Finish)]
     outcome = Error(id=ID, code="deadline_exceeded", message="waited 60 s")
-    assert caller.hears(outcome)[-1] == Finish(ID, outcome)
+    assert caller.hears(outcome)[0] == Finish(ID, outcome)
 
 
 def test_without_the_routers_word_the_deadline_is_exceeded_after_the_grace() -> None:
@@ -579,7 +599,7 @@ def test_the_routers_own_word_that_it_cant_reach_the_function_is_passed_on(
         caller.connects()
         caller.lives(ELSEWHERE_S + 0.1, "two")
     own = Error(id=ID, code="router_unavailable", message="no key there", hint="h", retry_safe=True)
-    assert caller.hears(own)[-1] == Finish(ID, own.replace(retry_safe=safe))
+    assert caller.hears(own)[0] == Finish(ID, own.replace(retry_safe=safe))
 
 
 def test_the_last_word_over_a_connection_that_is_gone_attaches_nothing() -> None:

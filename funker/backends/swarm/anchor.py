@@ -14,9 +14,7 @@ import docker.errors
 from funker.backends.swarm.attached import AttachedStream
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.overlay import NETWORK
-
-#: On the containers of the control plane's anchor, whatever its stack is called.
-ANCHOR_LABEL = "funker.control=anchor"
+from funker.backends.swarm.parts import ANCHOR_LABEL
 
 _COMMAND = ["python3", "-m", "funker.rpc.relay"]
 #: The engine's answers for a container that is gone, or no longer runs.

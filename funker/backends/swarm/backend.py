@@ -220,7 +220,12 @@ class Swarm:
 
     def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
         """Brings up the stack `funker`; most of `base.py` may be raised."""
-        return plane.up(self._engine, options, progress)
+
+        def status() -> Any:
+            with self.controller() as controller:
+                return controller.query("status")
+
+        return plane.up(self._engine, options, status=status, progress=progress)
 
     def down(self, *, progress: Progress = silent) -> list[str]:
         """Removes the stack `funker`."""

@@ -12,6 +12,8 @@ from funker.backends.swarm.report import Service
 
 #: On the containers (and so in the template) of each part, with the part's name.
 PART_LABEL = "funker.control"
+#: So the anchors' containers are found, whatever the stack is called.
+ANCHOR_LABEL = f"{PART_LABEL}=anchor"
 #: The parts in the order in which they are taken down: nobody is left asking for another.
 PARTS = ("reconciler", "router", "anchor")
 
@@ -63,7 +65,7 @@ def run_in_anchor(engine: Engine, *command: str) -> bytes:
     Raises `NoController` if there is no anchor, `BackendError` if the command fails.
     """
     with engine.errors():
-        filters = {"label": f"{PART_LABEL}=anchor", "status": "running"}
+        filters = {"label": ANCHOR_LABEL, "status": "running"}
         containers = engine.api.containers(filters=filters)
         if not containers:
             raise NoController(

@@ -6,9 +6,9 @@ API that `docker stack deploy` would, so either may follow the other.
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker.errors
@@ -43,15 +43,16 @@ STACK = "funker"
 #: What may be set for compose.yaml by the environment, as for `docker stack deploy`.
 _SETTINGS = ("FUNKER_SUBNET", "FUNKER_PLACEMENT", "FUNKER_DOCKER_SOCKET")
 _SOCKET = "/var/run/docker.sock"
-#: For as long as there is none yet.
-_HAS_RECONCILER = importlib.util.find_spec("funker.controller.reconciler") is not None
 
 
-def up(engine: Engine, options: ControlPlane, progress: Progress) -> list[str]:
+def up(
+    engine: Engine, options: ControlPlane, *, status: Callable[[], Any], progress: Progress
+) -> list[str]:
     """Makes the stack what it should be; returns when the router answers and knows the swarm.
 
-    What was changed, a line for each. Raises `ImageMissing`, `SubnetClash`, `NetworkUnusable`,
-    `NameTaken`, `MissingResource`, `NoNodeFits`, or `DeployFailed` with what a part has written.
+    `status` asks the router for what it knows, or raises a `FunkerError`. What was changed, a line
+    for each. Raises `ImageMissing`, `SubnetClash`, `NetworkUnusable`, `NameTaken`,
+    `MissingResource`, `NoNodeFits`, or `ControllerFailed` with what a part said.
     """
     info = engine.require_manager()
     before = parts.services(engine)
@@ -62,7 +63,7 @@ def up(engine: Engine, options: ControlPlane, progress: Progress) -> list[str]:
         node, warning = _node(engine, image, info, before)
         stack = _stack(options, _variables(engine, info, image, options, node))
         lines, restarting = _make(engine, stack, options, progress)
-        readiness.wait(engine, restarting, progress)
+        readiness.wait(engine, restarting, status, progress)
     return [*lines, warning] if lines and warning else lines
 
 
@@ -73,13 +74,14 @@ def down(engine: Engine, progress: Progress) -> list[str]:
     """
     engine.require_manager()
     store = Store(engine)
-    lines = []
     found = parts.services(engine)
-    for service in found:
-        name = service["Spec"]["Name"]
-        progress(f"removing the service {name}")
-        store.remove(service, progress=progress)
-        lines.append(f"removed the service {name}")
+    names = [service["Spec"]["Name"] for service in found]
+    if names:
+        progress(f"removing the services {', '.join(names)}")
+    # At once: the swarm gives each container 2 s in which nobody may look for it any more.
+    with ThreadPoolExecutor(max_workers=len(parts.PARTS)) as pool:
+        list(pool.map(lambda service: store.remove(service, progress=progress), found))
+    lines = [f"removed the service {name}" for name in names]
     with engine.errors():
         lines += _remove_network(engine, progress)
         if not keyring.identities(engine):
@@ -120,8 +122,6 @@ def _make(
         )
         try:
             for spec in compose.service_specs(stack, STACK, identities):
-                if spec["Name"].endswith("_reconciler") and not _HAS_RECONCILER:
-                    continue
                 changed, restarts = _write(engine, spec, progress)
                 lines += changed
                 restarting += [spec["Name"]] if restarts else []

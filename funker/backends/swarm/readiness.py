@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from funker.backends.base import BackendError, DeployFailed, ImageMissing, NoController, Progress
+from funker.backends.base import (
+    BackendError,
+    ControllerFailed,
+    DeployFailed,
+    ImageMissing,
+    Progress,
+)
 from funker.backends.swarm import parts, rollout, servicelog
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
+from funker.rpc.errors import FunkerError
 
 #: Seconds for the router to answer, and for the reconciler to tell it what there is.
 _PATIENCE = 60.0
@@ -32,11 +38,14 @@ class _Watched:
     rollout: rollout.Rollout
 
 
-def wait(engine: Engine, restarting: Collection[str], progress: Progress) -> None:
+def wait(
+    engine: Engine, restarting: Collection[str], status: Callable[[], Any], progress: Progress
+) -> None:
     """Until all parts run, the router answers, and the reconciler has told it what there is.
 
-    `restarting` has the names of services that were changed so that the swarm starts them anew.
-    Raises `ImageMissing`, `NoNodeFits`, or `DeployFailed` with what a part has written.
+    `status` asks the router, or raises a `FunkerError`. `restarting` has the names of services
+    that were changed so that the swarm starts them anew. Raises `ImageMissing`, `NoNodeFits`, or
+    `ControllerFailed` with what a part has written.
     """
     watched = {
         parts.part(service): _started(engine, service, progress)
@@ -45,20 +54,26 @@ def wait(engine: Engine, restarting: Collection[str], progress: Progress) -> Non
     progress("waiting for the router's answer")
     give_up = time.monotonic() + _PATIENCE
     while True:
-        status = None
-        if not _under_way(engine, restarting):
-            status = _ask(engine)
-            if status is not None and status.get("snapshot_age_s", 0) is not None:
-                return
+        known = None if _under_way(engine, restarting) else _asked(status)
+        if known is not None and known.get("snapshot_age_s", 0) is not None:
+            return
         for part in watched.values():
             part.rollout.look(_tasks(engine, part.service), time.monotonic())
             if len(part.rollout.ended) >= _ENDS:
                 raise _failed(engine, part.service, "ends again and again")
         if time.monotonic() > give_up:
-            if status is None:
+            if known is None:
                 raise _failed(engine, watched["router"].service, "runs, but doesn't answer")
             raise _failed(engine, watched["reconciler"].service, "tells the router nothing")
         time.sleep(rollout.POLL)
+
+
+def _asked(status: Callable[[], Any]) -> Any:
+    """What the router knows; None while nobody answers for it."""
+    try:
+        return status()
+    except FunkerError:
+        return None
 
 
 def _started(engine: Engine, service: Service, progress: Progress) -> _Watched:
@@ -101,35 +116,11 @@ def _tasks(engine: Engine, service: Service) -> list[rollout.Task]:
     return tasks
 
 
-def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> DeployFailed:
+def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> ControllerFailed:
     name = service["Spec"]["Name"]
     lines = servicelog.read(engine, service, follow=False, tail=_TAIL, since=None, timestamps=False)
-    return DeployFailed(
+    return ControllerFailed(
         f"{name} {problem}{': ' + details if details else ''}",
         hint=f"See `docker service ps --no-trunc {name}`. {_GOES_ON}",
         output_tail="\n".join(line.text for line in lines),
     )
-
-
-_QUERY = """
-import os, sys, zmq
-from funker.rpc.keys import ROUTER_NAME, ROUTER_PORT, client_keys, secure
-from funker.rpc.messages import Query, decode, encode
-
-dealer = zmq.Context().socket(zmq.DEALER)
-dealer.linger = 0
-secure(dealer, client_keys(os.environ))
-dealer.connect(f"tcp://{ROUTER_NAME}:{ROUTER_PORT}")
-dealer.send_multipart(encode(Query(number=1, what="status")))
-if dealer.poll(2000):
-    sys.stdout.write(decode(dealer.recv_multipart()).body.decode())
-"""
-
-
-def _ask(engine: Engine) -> Mapping[str, Any] | None:
-    """The router's status, asked from the anchor; None if there is no answer."""
-    try:
-        answer = parts.run_in_anchor(engine, "python3", "-c", _QUERY)
-    except (NoController, BackendError):
-        return None
-    return dict(json.loads(answer)) if answer else None

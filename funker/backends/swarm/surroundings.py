@@ -50,7 +50,7 @@ def find(
     api = engine.api
     spec, warnings = _with_image(engine, spec)
     secrets = {item["Spec"]["Name"]: item["ID"] for item in api.secrets()}
-    spec = _with_key(spec, secrets)
+    spec = with_key(spec, secrets)
     configs = {item["Spec"]["Name"]: item["ID"] for item in api.configs()} if spec.configs else {}
     for secret in spec.secrets:
         _require("secret", secret.source, secrets)
@@ -107,8 +107,11 @@ def _with_image(engine: Engine, spec: FunctionSpec) -> tuple[FunctionSpec, list[
     return spec, warnings
 
 
-def _with_key(spec: FunctionSpec, secrets: Collection[str]) -> FunctionSpec:
-    """With the secret for joining the router, if there is one and the user didn't decide."""
+def with_key(spec: FunctionSpec, secrets: Collection[str]) -> FunctionSpec:
+    """With the secret for joining the router, unless its user decided otherwise.
+
+    `secrets` has the names of the swarm's.
+    """
     if CLIENT_SECRET not in secrets or spec.env.get("FUNKER_ROUTER") == "direct":
         return spec
     if any(secret.target in (CLIENT_SECRET, CLIENT_FILE) for secret in spec.secrets):

@@ -14,13 +14,13 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import zmq
 
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import client_keys
-from funker.rpc.messages import Call, Error, Failed, Message, Ping, decode, encode
+from funker.rpc.messages import Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
 from funker_runtime.output import Output
@@ -39,6 +39,7 @@ from funker_runtime.replica import (
     LoadFailed,
     Raised,
     Received,
+    Release,
     Relink,
     Replica,
     Send,
@@ -172,7 +173,10 @@ class Front:
                 if not self._send(peer, message):
                     self._happened(Gone(peer))
             case Start(call):
-                self._start(call)
+                told = {"call": {"content_type": call.content_type}}
+                self._tell_worker(told, call.body or b"")
+            case Release():
+                self._tell_worker({"end": True})
             case Kill():
                 self._kill_worker()
             case Relink() if self._router is not None:
@@ -214,10 +218,10 @@ class Front:
 
     # The worker
 
-    def _start(self, call: Call) -> None:
-        # A worker that has just died takes no call; the news of its death answers the caller.
+    def _tell_worker(self, message: dict[str, Any], body: bytes | None = None) -> None:
+        # A worker that has just died hears nothing; the news of its death answers the caller.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            worker.send(self._link, {"call": {"content_type": call.content_type}}, call.body or b"")
+            worker.send(self._link, message, body)
 
     def _hear_worker(self) -> None:
         received = worker.receive(self._link)

@@ -12,8 +12,9 @@ Invariants:
   a repeated CALL repeats ACCEPT or the outcome and starts nothing.
 - Whoever was told «idle» is told «not any more» (BYE) before the process ends, and has time to
   hear it: a CALL that crosses is certainly not accepted, and its caller knows.
-- The router, where there is one, is a peer like any other but for two things: its outages don't
-  cancel a call, since it comes back, and it is told READY instead of asking with PING.
+- The router, where there is one, is a peer like any other but for three things: its outages don't
+  cancel a call, since it comes back; it is told READY instead of asking with PING; and it hears
+  ACCEPT and BYE only of a call that takes longer than `ACCEPT_S`, else BYE with the outcome.
 - SIGTERM never interrupts a call: RUNNING and HOLDING end in LEAVING anyway.
 """
 
@@ -51,6 +52,12 @@ FAILED_S = 5.0
 HOLD_S = 30.0
 #: Seconds before a caller that disconnected is given up: it may reconnect and ask again.
 GONE_S = 2.0
+#: Seconds after which the router hears that a call runs. Of a shorter one it hears the outcome,
+#: and the machine isn't busy with other messages while that is under way.
+ACCEPT_S = 0.002
+#: Seconds for which a worker that has answered waits before it ends, unless the answer has been
+#: acknowledged by then: the end of a process keeps a processor busy that the answer needs.
+RELEASE_S = 0.01
 #: Seconds between signs of life to the caller. Sending them is also how a lost one is noticed.
 BEAT_S = 0.5
 #: Seconds for the peers that were told «idle» to acknowledge the BYE.
@@ -156,6 +163,10 @@ class Start(Record):
     call: Call
 
 
+class Release(Record):
+    """Let the worker, who has answered, end."""
+
+
 class Kill(Record):
     """Kill the worker and all that it started."""
 
@@ -168,7 +179,7 @@ class Exit(Record):
     status: int
 
 
-Action = Send | Start | Kill | Relink | Exit
+Action = Send | Start | Release | Kill | Relink | Exit
 
 
 class Replica:
@@ -209,12 +220,16 @@ class Replica:
         self._started_at = 0.0
         self._overdue_at = 0.0
         self._overdue = Error(code="", message="")
+        # When the router is to hear of the call that runs; infinity: it has.
+        self._accept_at = float("inf")
         self._next_beat = 0.0
         # Why the call failed, known before the worker is dead; its last output then completes it.
         self._verdict: Error | None = None
         self._verdict_by = 0.0
         self._outcome: Result | Error | None = None
         self._hold_until = 0.0
+        # When the worker that has answered is to end; infinity: it has been told, or needn't be.
+        self._release_at = float("inf")
         self._leave_by = 0.0
         self._exit_by = 0.0
         # The router: whether it is there, its life, and when it was heard and is to be asked.
@@ -239,9 +254,11 @@ class Replica:
             case Gone(peer) if peer == ROUTER:
                 self._linked = False
                 self._probed.pop(ROUTER, None)
+                self._accept_at = float("inf")  # back again, it hears what is held here
             case LoadFailed() if self.state is State.BOOT:
                 self._fail(event, now)
             case Answered(content_type, body) if self._undecided:
+                self._release_at = now + RELEASE_S
                 self._finish(self._answer(content_type, body, now), now)
             case Raised(message, exception_type, traceback) if self._undecided:
                 self._decide(
@@ -283,7 +300,7 @@ class Replica:
             case State.FAILED:
                 return self._failed_until
             case State.RUNNING | State.HOLDING:
-                due = [self._next_beat]
+                due = [self._next_beat, self._accept_at, self._release_at]
                 settled = self._verdict is not None and self.state is State.RUNNING
                 if self._caller_gone_at is not None and not settled:
                     due.append(self._caller_gone_at + GONE_S)
@@ -370,10 +387,13 @@ class Replica:
                 code="function_timeout", message=f"ran longer than its time-out of {timeout:g} s"
             )
         self._overdue_at = now + min(timeout, deadline)
-        self._send(peer, self._accept())
+        # Before it is told: nobody can see the difference, and the telling takes time.
         self._actions.append(Start(call))
-        if peer != ROUTER:  # the caller knows; the router has to hear that one call is all
-            self._probed.pop(peer, None)
+        if peer == ROUTER:
+            self._accept_at = now + ACCEPT_S
+        else:
+            self._send(peer, self._accept())
+            self._probed.pop(peer, None)  # the caller knows
         self._say_bye(now, held=(call.id,))
 
     def _refuse(
@@ -411,6 +431,7 @@ class Replica:
 
     def _on_death(self, how: str, output_tail: str, now: float) -> None:
         self._worker_alive = False
+        self._release_at = float("inf")
         if self.state is State.IDLE and self._kept:
             self._status = 1
             self._say_bye(now, held=())
@@ -436,6 +457,10 @@ class Replica:
         self._call = self._call.replace(body=None)
         self.state = State.HOLDING
         self._hold_until = now + HOLD_S
+        if self._accept_at < float("inf"):
+            # Before the outcome: a router gives who has answered the next call.
+            self._accept_at = float("inf")
+            self._say_bye_to(ROUTER, now, held=(self._call.id,))
         self._send(self._caller, outcome)
 
     # Leaving
@@ -463,6 +488,12 @@ class Replica:
     def _leave(self, now: float) -> None:
         self.state = State.LEAVING
         self._exit_by = now + DEATH_S
+        if self._release_at < float("inf"):
+            self._release()
+
+    def _release(self) -> None:
+        self._release_at = float("inf")
+        self._actions.append(Release())
 
     def _exit(self, status: int) -> None:
         self._actions.append(Exit(status))
@@ -479,10 +510,14 @@ class Replica:
 
     def _say_bye(self, now: float, held: tuple[str, ...]) -> None:
         self._forget_probes(now)
+        for peer in self._probed:
+            if peer != ROUTER or self._accept_at == float("inf"):
+                self._say_bye_to(peer, now, held)
+
+    def _say_bye_to(self, peer: bytes, now: float, held: tuple[str, ...]) -> None:
         self._leave_by = now + BYE_S
         identity = self._identity
-        for peer in self._probed:
-            self._send(peer, Bye(replica=identity.replica, session=identity.session, held=held))
+        self._send(peer, Bye(replica=identity.replica, session=identity.session, held=held))
 
     # Time
 
@@ -497,10 +532,16 @@ class Replica:
         gone = self._caller_gone_at is not None and now >= self._caller_gone_at + GONE_S
         if self._undecided and gone:
             self._condemn(Error(code="cancelled", message="its caller is gone"), now)
+        if self._call and now >= self._accept_at:
+            self._accept_at = float("inf")
+            self._send(ROUTER, self._accept())
+            self._say_bye_to(ROUTER, now, held=(self._call.id,))
         if self.state is State.RUNNING and self._verdict and now >= self._verdict_by:
             self._finish(self._verdict, now)
         if self.state is State.HOLDING and (gone or now >= self._hold_until):
             self._leave(now)
+        if now >= self._release_at:
+            self._release()
         if self.state in (State.RUNNING, State.HOLDING) and now >= self._next_beat:
             self._next_beat = now + BEAT_S
             if self._caller_gone_at is None and self._caller != ROUTER:
@@ -559,6 +600,7 @@ class Replica:
         )
         if busy:  # a router that doesn't know it yet must not count on it for another call
             self._probed[ROUTER] = now
+            self._accept_at = float("inf")
             self._say_bye(now, held=(self._call.id,) if self._call else ())
 
     def _ping_router(self, now: float) -> None:

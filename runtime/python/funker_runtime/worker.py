@@ -7,6 +7,7 @@ and the body after it, or beside it as the descriptor of an anonymous file.
     worker → front   {"loaded": true} | {"failed": …}
     front → worker   {"warm": true} + body  → echoed    {"call": {content_type}} + body
     worker → front   {"answer": {content_type}} + body | {"error": {…}}
+    front → worker   {"end": true}, of an answer
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def main(link: socket.socket, find: Finder, handler: str) -> NoReturn:
             send(link, {"error": described(error)})
         else:
             send(link, {"answer": {"content_type": content_type}}, answer)
+            receive(link)  # the end of a process delays others; the answer goes first
         _exit(0)
     os._exit(0)  # the front left without a call
 

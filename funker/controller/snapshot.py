@@ -1,0 +1,62 @@
+"""What the reconciler tells the router of the functions that there are. Pure.
+
+A SNAPSHOT's body is a JSON object: {"functions": {FULL NAME: {"names": [short names], "wanted": n,
+"running": n, "image": text, "routed": bool, "problem": text}}}. All but the names may be missing,
+and what else there is is passed over, so that either side may be the newer one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from funker.controller.tables import Catalogue
+from funker.rpc.errors import ProtocolError
+
+#: What a status repeats of a snapshot, with its type and what it is where it is missing.
+FIELDS: Mapping[str, tuple[type, object]] = {
+    "wanted": (int, 0),
+    "running": (int, 0),
+    "image": (str, ""),
+    "routed": (bool, True),
+    "problem": (str, ""),
+}
+
+
+class Observed:
+    """All functions, as the reconciler saw them at the moment `at`; at first, nobody has."""
+
+    def __init__(self) -> None:
+        self.at: float | None = None
+        self.functions: dict[str, dict[str, Any]] = {}
+
+    def learn(self, body: bytes, now: float) -> Catalogue:
+        """Take a snapshot in. Raises `ProtocolError` and changes nothing if it isn't one."""
+        try:
+            told = json.loads(body)["functions"]
+            names = {function: _names(about["names"]) for function, about in told.items()}
+            functions = {function: _checked(about) for function, about in told.items()}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ProtocolError(f"SNAPSHOT: not a catalogue: {error!r}") from None
+        self.at, self.functions = now, functions
+        unrouted = {
+            function: about["problem"] or "they have no key, or aren't on its network"
+            for function, about in functions.items()
+            if not about["routed"]
+        }
+        return Catalogue(names, unrouted)
+
+
+def _names(names: object) -> tuple[str, ...]:
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise TypeError("names: not a list of texts")
+    return tuple(names)
+
+
+def _checked(about: dict[str, Any]) -> dict[str, Any]:
+    fields = {name: about.get(name, default) for name, (_, default) in FIELDS.items()}
+    for name, (kind, _) in FIELDS.items():
+        if type(fields[name]) is not kind:
+            raise TypeError(f"{name}: {fields[name]!r}")
+    return fields
