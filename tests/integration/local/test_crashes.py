@@ -33,9 +33,8 @@ def _agent(machine: Any) -> int:
 
 def _child(name: str) -> Callable[[Any], int]:
     def find(machine: Any) -> int:
-        pid = machine.status()["children"][name]
-        assert pid
-        return int(pid)
+        machine.until(lambda: machine.status()["children"][name], f"the {name}")
+        return int(machine.status()["children"][name])
 
     return find
 
