@@ -23,8 +23,8 @@ from funker.controller.ledger import Ledger
 from funker.controller.liveness import RETURN_S
 from funker.controller.replicas import Replicas
 from funker.controller.tables import GRACE_S, Limits, OpenCall, Phase, Replica, Send
-from funker.controller.waiting import Waiting, forwarded
-from funker.rpc.messages import Accept, Ack, Call, Cancel, Error, Result
+from funker.controller.waiting import Waiting, left_ms
+from funker.rpc.messages import Ack, Call, Cancel, Error
 
 #: Seconds that a resent call waits for a replica to tell that it holds it before it is judged.
 RECOVERY_S = 3.0
@@ -137,7 +137,8 @@ class Calls:
         """Its caller is gone: not run, or stopped, or acknowledged in the caller's place."""
         self._ledger.unqueue(call)
         if call.phase is not Phase.ANSWERED:
-            self._ledger.log(call, Error(code="cancelled", message="its caller is gone"), now)
+            gone = Error(code="cancelled", message="its caller is gone")
+            self._ledger.log(call, gone, "", now)
         if call.phase in (Phase.QUEUED, Phase.RECOVERING):
             self._ledger.drop(call)  # nothing has happened, so that its caller may well come back
             return
@@ -160,13 +161,21 @@ class Calls:
     def _ask(self, call: OpenCall, now: float) -> None:
         """What became of it? Without the body: the answer of who doesn't hold it is BUSY."""
         assert call.replica is not None
-        question = forwarded(call, self._replicas.row(call.replica), now)
-        self._ledger.actions.append(Send(call.replica, question.replace(resend=True, body=None)))
+        replica = self._replicas.row(call.replica)
+        question = call.call.replace(
+            function=replica.function,
+            session=replica.ready.session,
+            deadline_ms=left_ms(call, now),
+            attempt=call.attempt,
+            resend=True,
+            accepted_by="",
+            body=None,
+        )
+        self._ledger.actions.append(Send(call.replica, question))
 
     # From replicas
 
-    def on_accept(self, peer: bytes, accept: Accept, frames: Sequence[bytes], now: float) -> None:
-        id = accept.id
+    def on_accept(self, peer: bytes, id: str, frames: Sequence[bytes], now: float) -> None:
         call = self._ledger.open.get(id)
         if call is None:
             replica = self._replicas.get(peer)
@@ -195,15 +204,16 @@ class Calls:
                 self._replicas.vacate(replica)
         self.not_taken(call, now)
 
+    def on_result(self, peer: bytes, id: str, frames: Sequence[bytes], now: float) -> None:
+        self.on_outcome(peer, id, None, frames, now)
+
     def on_outcome(
-        self, peer: bytes, outcome: Result | Error, frames: Sequence[bytes], now: float
+        self, peer: bytes, id: str, error: Error | None, frames: Sequence[bytes], now: float
     ) -> None:
-        id = outcome.id
-        if id is None:
-            return
+        """A replica's last word on a call: an answer, or an error."""
         call = self._ledger.open.get(id)
         replica = self._replicas.get(peer)
-        refused = isinstance(outcome, Error) and outcome.retry_safe
+        refused = error is not None and error.retry_safe
         if call is None:
             if id in self._ledger.ended:
                 self._ledger.actions.append(Send(peer, Ack(id=id)))
@@ -221,8 +231,8 @@ class Calls:
         if call.phase in (Phase.SENT, Phase.RUNNING):
             assert replica is not None
             call.phase = Phase.ANSWERED
-            call.error = outcome if isinstance(outcome, Error) else None
-            self._ledger.log(call, outcome, now)
+            call.error = error
+            self._ledger.log(call, error, replica.ready.replica, now)
             self._replicas.vacate(replica)
             self._waiting.hand_out(replica.function, now)
 

@@ -23,6 +23,7 @@ from funker.controller.tables import (
     Catalogue,
     Event,
     Limits,
+    Passing,
     Printed,
     Received,
     Send,
@@ -50,6 +51,8 @@ from funker.rpc.messages import (
 
 #: The versions of the protocol that are served.
 SPOKEN = (PROTOCOL, PROTOCOL - 1)
+#: Characters of a function's name: every call of it repeats it in its header.
+MAX_NAME = 1024
 
 
 class Dispatch:
@@ -72,13 +75,22 @@ class Dispatch:
             limits=limits,
             now=now,
         )
+        self._passing = {
+            b"ACCEPT": self._calls.on_accept,
+            b"RESULT": self._calls.on_result,
+            b"ACK": self._calls.on_ack,
+        }
         self._sweep_at = now + SWEEP_S
         self._stamp = 0
 
     def on(self, event: Event, now: float) -> list[Action]:
         """The actions that follow, in order."""
         match event:
+            case Passing(peer, kind, id, frames):
+                self._note_heard(peer, now)
+                self._passing[kind](peer, id, frames, now)
             case Received(peer, message, frames):
+                self._note_heard(peer, now)
                 self._on_received(peer, message, frames, now)
             case Unreachable(peer, id):
                 self._on_unreachable(peer, id, now)
@@ -134,20 +146,24 @@ class Dispatch:
 
     # Messages
 
-    def _on_received(
-        self, peer: bytes, message: Message, frames: Sequence[bytes], now: float
-    ) -> None:
+    def _note_heard(self, peer: bytes, now: float) -> None:
         if (replica := self._replicas.get(peer)) is not None:
             replica.heard_at, replica.gone_at = now, None
         elif (caller := self._callers.get(peer)) is not None:
             note_heard(caller, now)
+
+    def _on_received(
+        self, peer: bytes, message: Message, frames: Sequence[bytes], now: float
+    ) -> None:
         match message:
             case Call():
                 self._calls.on_call(peer, message, frames, now)
-            case Accept():
-                self._calls.on_accept(peer, message, frames, now)
-            case Result() | Error():
-                self._calls.on_outcome(peer, message, frames, now)
+            case Accept(id=id):
+                self._calls.on_accept(peer, id, frames, now)
+            case Result(id=id):
+                self._calls.on_result(peer, id, frames, now)
+            case Error(id=str(id)):
+                self._calls.on_outcome(peer, id, message, frames, now)
             case Ack(id=id):
                 self._calls.on_ack(peer, id, frames, now)
             case Ping():
@@ -192,12 +208,10 @@ class Dispatch:
         if caller is not None and not caller.calls:
             self._callers.forget(caller)  # it has asked before it was ready
         replica = self._replicas.join(peer, ready, now)
-        if ready.protocol in SPOKEN:
+        if (problem := _problem(ready)) is None:
             self._replicas.serve(replica)
         else:
-            spoken = ", ".join(map(str, SPOKEN))
-            message = f"protocol {ready.protocol} isn't spoken here ({spoken})"
-            self._say(peer, Error(code="protocol_error", message=message))
+            self._say(peer, Error(code="protocol_error", message=problem))
             self._replicas.refuse(replica)
         for id in ready.held:
             self._calls.held(id, replica, now)
@@ -241,14 +255,18 @@ class Dispatch:
             caller.unreachable(now)
 
     def _on_catalogue(self, catalogue: Catalogue, now: float) -> None:
-        self._names.learn(catalogue.functions)
+        self._names.learn(catalogue.functions, now)
         self._waiting.unrouted = catalogue.unrouted
+        self._judge_unknown(now)
+        self._waiting.fail_unrouted(now)
+
+    def _judge_unknown(self, now: float) -> None:
+        """Calls that wait for a function that isn't there: it was removed, or it never was."""
         for function in [name for name in self._replicas.pools if name not in self._names]:
             pool = self._replicas.pools[function]
             if not pool.replicas:  # else it is being removed; its last calls end first
                 del self._replicas.pools[function]
                 self._waiting.rename(pool, now)
-        self._waiting.fail_unrouted(now)
 
     def _sweep(self, now: float) -> None:
         if now > self._sweep_at + SUSPECT_S:
@@ -275,6 +293,8 @@ class Dispatch:
                 self._say(caller.peer, Ping(number=0))
         while (orphan := self._replicas.overdue_orphan(now - LOST_S)) is not None:
             self._calls.give_up(*orphan, now)
+        if self._names.is_overdue(now):
+            self._judge_unknown(now)  # nobody will tell of them
         self._ledger.ended.forget_old(now)
         self._replicas.drop_empty(self._names)
 
@@ -285,3 +305,13 @@ class Dispatch:
         for call in list(replica.calls.values()):
             if call.replica == peer and call.id not in kept:
                 self._calls.lost(call, now)
+
+
+def _problem(ready: Ready) -> str | None:
+    """Why this replica can't be given calls."""
+    if ready.protocol not in SPOKEN:
+        spoken = ", ".join(map(str, SPOKEN))
+        return f"protocol {ready.protocol} isn't spoken here ({spoken})"
+    if len(ready.function) > MAX_NAME:
+        return f"a function's name has at most {MAX_NAME} characters"
+    return None

@@ -23,18 +23,21 @@ PUBLIC_DOMAIN, CONTROL_DOMAIN = b"funker", b"funker-control"
 
 
 class RouterKeys(NamedTuple):
-    """The router's own pair, and the public keys of those who may speak, by domain."""
+    """The router's own pair, and the public keys of callers and replicas."""
 
     public: bytes
     secret: bytes
-    allowed: Mapping[bytes, frozenset[bytes]]
+    allowed: frozenset[bytes]
 
 
 class Doorman:
     """Answers ZeroMQ's question who may come in."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], keys: RouterKeys) -> None:
-        self._allowed = keys.allowed
+        self._allowed: Mapping[bytes, frozenset[bytes]] = {
+            PUBLIC_DOMAIN: keys.allowed,
+            CONTROL_DOMAIN: frozenset([keys.public]),
+        }
         self.socket = context.socket(zmq.REP)
         self.socket.bind("inproc://zeromq.zap.01")
 
@@ -64,5 +67,4 @@ def router_keys(path: str) -> RouterKeys:
             hint="`funker up` makes it. For tests alone: FUNKER_INSECURE=1.",
         ) from None
     public, secret, client = (fields[name].encode() for name in names)
-    allowed = {PUBLIC_DOMAIN: frozenset([client]), CONTROL_DOMAIN: frozenset([public])}
-    return RouterKeys(public, secret, allowed)
+    return RouterKeys(public, secret, frozenset([client]))

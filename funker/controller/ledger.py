@@ -11,7 +11,7 @@ from funker.controller.agenda import Agenda
 from funker.controller.ended import Ended
 from funker.controller.replicas import Replicas
 from funker.controller.tables import Action, Finish, OpenCall, Record, Send
-from funker.rpc.messages import Cancel, Error, Result
+from funker.rpc.messages import Cancel, Error
 
 
 class Ledger:
@@ -44,7 +44,7 @@ class Ledger:
         """The router's own word on a call: its caller hears it, and the call is over."""
         self.unqueue(call)
         error = error.replace(id=call.id, function=call.function)
-        self.log(call, error, now)
+        self.log(call, error, "", now)
         self.actions.append(Send(call.caller.peer, error))
         self.close(call, now, error)
 
@@ -72,15 +72,15 @@ class Ledger:
         if call.replica is not None:
             self.actions.append(Send(call.replica, Cancel(id=call.id)))
 
-    def log(self, call: OpenCall, outcome: Result | Error, now: float) -> None:
+    def log(self, call: OpenCall, error: Error | None, replica: str, now: float) -> None:
+        """What became of it, and by which replica's word; empty: by the router's."""
         sent = call.sent_at if call.replica is not None else now
         started = call.started_at if call.accepted else now
-        error = outcome if isinstance(outcome, Error) else None
         record = Record(
             id=call.id,
             function=call.function,
             outcome=error.code if error else "ok",
-            replica=outcome.replica,
+            replica=replica,
             at=now,
             queue_ms=round((sent - call.queued_at) * 1000),
             start_ms=round((started - sent) * 1000) if call.accepted else 0,

@@ -1,7 +1,8 @@
 """Which function a caller means. Pure.
 
 - A full name comes before a short one, and a short one must be one function's alone.
-- Until somebody has told what functions there are, any name may be right.
+- Until somebody has told what functions there are, any name may be right. One that nobody has told
+  may still belong to a function that was made a moment ago: the next catalogue knows.
 - A misspelled name costs a look at all names once; programs repeat their mistakes.
 """
 
@@ -12,6 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from funker.rpc.messages import Error
 
+#: Seconds after a catalogue within which the next one is due. (The reconciler looks every 2 s, and
+#: at once where something changes.)
+NEXT_S = 5.0
 #: Misspelled names whose correction is remembered, and characters of one that are looked at.
 SUGGESTIONS, MAX_NAME = 256, 128
 
@@ -21,6 +25,7 @@ class Names:
 
     def __init__(self) -> None:
         self._functions: frozenset[str] | None = None
+        self._told_at = 0.0
         self._short: dict[str, list[str]] = {}
         self._suggestions: dict[str, str] = {}
 
@@ -29,13 +34,22 @@ class Names:
         """Somebody has said what functions there are."""
         return self._functions is not None
 
-    def learn(self, functions: Mapping[str, Sequence[str]]) -> None:
+    def learn(self, functions: Mapping[str, Sequence[str]], now: float) -> None:
         """These are all: each full name with its short names."""
-        self._functions = frozenset(functions)
+        self._functions, self._told_at = frozenset(functions), now
         self._short, self._suggestions = {}, {}
         for function, names in functions.items():
             for name in {*names} - {function}:
                 self._short.setdefault(name, []).append(function)
+
+    def may_come(self, name: str, now: float) -> bool:
+        """Whether the next catalogue, which is due, may have this name, which the last lacks."""
+        unknown = name not in self and name not in self._short
+        return unknown and self.told and not self.is_overdue(now)
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the catalogue that was told is an old one."""
+        return self.told and now >= self._told_at + NEXT_S
 
     def __contains__(self, function: object) -> bool:
         return self._functions is not None and function in self._functions

@@ -23,6 +23,7 @@ import zmq
 
 from funker.controller.dispatch import Dispatch
 from funker.controller.doorman import CONTROL_DOMAIN, PUBLIC_DOMAIN, Doorman
+from funker.controller.glance import heard
 from funker.controller.log import CallLog
 from funker.controller.settings import Settings, settings
 from funker.controller.snapshot import Observed
@@ -100,18 +101,28 @@ class Router:
             except zmq.Again:
                 return
             try:
-                message = decode(frames)
-                if isinstance(message, Query | Snapshot) or listener is self._control:
-                    listener.send(peer, encode(self._reply(message, listener)))
-                elif isinstance(message, Call) and len(frames[1]) > MAX_CALL_HEADER:
-                    listener.send(peer, encode(_too_large(message, len(frames[1]))))
+                if listener is self._control:
+                    listener.send(peer, encode(self._reply(decode(frames), listener)))
                 else:
-                    self._happened(Received(peer, message, frames), now)
+                    self._hear(peer, frames, now)
             except (ProtocolError, Unauthorized) as error:
                 # An ERROR is never answered with one: two confused peers would never stop.
                 if frames[0] != b"ERROR":
                     said = Error(code=error.code, message=error.message, hint=error.hint)
                     listener.send(peer, encode(said))
+
+    def _hear(self, peer: bytes, frames: Sequence[bytes], now: float) -> None:
+        """A message of a caller or a replica. Raises `ProtocolError`, `Unauthorized`."""
+        event = heard(peer, frames)
+        if isinstance(event, Received):
+            match event.message:
+                case (Query() | Snapshot()) as question:
+                    self._public.send(peer, encode(self._reply(question, self._public)))
+                    return
+                case Call() as call if len(frames[1]) > MAX_CALL_HEADER:
+                    self._public.send(peer, encode(_too_large(call, len(frames[1]))))
+                    return
+        self._happened(event, now)
 
     def _happened(self, event: Event, now: float) -> None:
         # A send that fails is an event as well; a list, not recursion: a thousand may be gone.

@@ -12,6 +12,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from funker.controller.forward import addressed
 from funker.controller.liveness import Peer
 from funker.controller.queue import Queue
 from funker.rpc.calls import DEADLINE_S
@@ -43,6 +44,15 @@ class Received(NamedTuple):
     frames: Sequence[bytes]
 
 
+class Passing(NamedTuple):
+    """An ACCEPT, a RESULT or an ACK, of which only the kind and the call's id matter."""
+
+    peer: bytes
+    kind: bytes
+    id: str
+    frames: Sequence[bytes]
+
+
 class Unreachable(NamedTuple):
     """A send found no connection. `call` is the id if it was a call that was being handed out."""
 
@@ -64,7 +74,7 @@ class Tick(NamedTuple):
     """Time has passed."""
 
 
-Event = Received | Unreachable | Catalogue | Tick
+Event = Received | Passing | Unreachable | Catalogue | Tick
 
 # Actions
 
@@ -137,12 +147,14 @@ class Caller(Peer):
 class Replica(Peer):
     """One that has said READY: its free places, and the calls that are with it."""
 
-    __slots__ = ("calls", "free", "function", "leaving", "orphans", "ready", "served")
+    __slots__ = ("address", "calls", "free", "function", "leaving", "orphans", "ready", "served")
 
     def __init__(self, peer: bytes, ready: Ready, now: float) -> None:
         super().__init__(peer, now)
         self.ready = ready
         self.function = ready.function
+        #: How calls are addressed to it.
+        self.address = addressed(ready.function, ready.session)
         self.leaving = False
         #: It speaks a protocol that is spoken here.
         self.served = True

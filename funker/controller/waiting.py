@@ -6,7 +6,8 @@
   of another's. What comes back goes to the head.
 - A call is handed out only while its caller is alive and stands with this router (`callers`), to
   a replica that has a free place and isn't suspect.
-- Where nobody can serve a call, its caller hears why at once, instead of waiting.
+- Where nobody can serve a call, its caller hears why at once, instead of waiting. A name that is
+  unknown waits for the next catalogue.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from funker.controller.callers import stands
+from funker.controller.forward import header
 from funker.controller.ledger import Ledger
 from funker.controller.names import Names
 from funker.controller.queue import QueueFullError
 from funker.controller.replicas import Replicas
 from funker.controller.tables import Caller, Limits, OpenCall, Phase, Pool, Replica, Send
-from funker.rpc.messages import Call, Error
+from funker.rpc.messages import Error
 
 #: Seconds for which a replica that was here proves that its function's replicas can come here.
 ROUTED_S = 60.0
@@ -38,14 +40,18 @@ class Waiting:
 
     def enqueue(self, call: OpenCall, now: float) -> None:
         """A call that has not been here joins its queue, or its caller hears why it can't."""
-        function = self.resolve(call.call.function, now)
+        name = call.call.function
+        function = self.resolve(name, now)
+        if isinstance(function, Error) and self._names.may_come(name, now):
+            function = name
         if isinstance(function, Error):
             error = function.replace(id=call.id, retry_safe=call.untouched)
             self._ledger.actions.append(Send(call.caller.peer, error))
             return
         call.function = function
         pools = self._replicas.pools
-        if function not in pools and not self._names.told and len(pools) >= self._limits.names:
+        unknown = function not in pools and function not in self._names
+        if unknown and len(pools) >= self._limits.names:
             message = f"calls wait for {len(pools)} functions, the limit for unknown ones"
             self._ledger.refuse(call, "queue_full", message)
             return
@@ -168,19 +174,21 @@ class Waiting:
             replica.calls[call.id] = call
             call.replica, call.phase, call.asked = replica.peer, Phase.SENT, False
             call.sent_at = now
-            self._ledger.actions.append(Send(replica.peer, forwarded(call, replica, now), call.id))
+            self._ledger.actions.append(Send(replica.peer, _forwarded(call, replica, now), call.id))
 
 
-def forwarded(call: OpenCall, replica: Replica, now: float) -> Call:
+def left_ms(call: OpenCall, now: float) -> int:
+    """What is left of its deadline, in milliseconds; it is over when it has passed, not before."""
+    return max(1, round((call.deadline - now) * 1000))
+
+
+def _forwarded(call: OpenCall, replica: Replica, now: float) -> list[bytes]:
     """The call as this replica is to hear it."""
-    return call.call.replace(
-        function=replica.function,
-        session=replica.ready.session,
-        deadline_ms=max(1, round((call.deadline - now) * 1000)),
-        attempt=call.attempt,
-        resend=False,
-        accepted_by="",
-    )
+    left = left_ms(call, now)
+    frames = [b"CALL", header(call.call, replica.address, deadline_ms=left, attempt=call.attempt)]
+    if call.call.body is not None:
+        frames.append(call.call.body)
+    return frames
 
 
 def _joined_lately(pool: Pool, now: float) -> bool:

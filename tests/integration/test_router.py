@@ -21,6 +21,7 @@ import funker
 from funker.rpc.keys import Keys, secure
 from funker.rpc.messages import (
     MAX_HEADER,
+    PROTOCOL,
     Accept,
     Ack,
     Bye,
@@ -59,12 +60,14 @@ QUIET = "def handle(**kwargs): return kwargs"
 class Hub:
     """A router's process with its keys, and what a client needs to speak to it."""
 
-    def __init__(self, place, environment):
+    def __init__(self, place, environment, **variables):
         self.address = f"127.0.0.1:{next(PORTS)}"
         self.context = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 4096)
         router, client = zmq.curve_keypair(), zmq.curve_keypair()
         self.keys = Keys(router[0], *client)
+        self.own_keys = Keys(router[0], *router)
+        self.control = f"ipc://{place}/control"
         self.client_file = _key_file(
             place / "client-key",
             ROUTER_PUBLIC=router[0],
@@ -81,7 +84,9 @@ class Hub:
         self._environment = {
             **environment,
             "FUNKER_LISTEN": f"tcp://{self.address}",
+            "FUNKER_CONTROL": self.control,
             "FUNKER_ROUTER_KEY_FILE": str(router_file),
+            **variables,
         }
         self._guests = []
         self.start()
@@ -105,9 +110,19 @@ class Hub:
     def guest(self, keys=None, name=None):
         return self.stranger(keys or self.keys, name)
 
-    def stranger(self, keys, name=None):
-        self._guests.append(Guest(self.context, self.address, keys, name))
+    def stranger(self, keys, name=None, endpoint=None):
+        where = endpoint or f"tcp://{self.address}"
+        self._guests.append(Guest(self.context, where, keys, name))
         return self._guests[-1]
+
+    def reconciler(self):
+        return self.stranger(self.own_keys, endpoint=self.control)
+
+    def learn(self, **functions):
+        """A snapshot of the reconciler, and the status that it is answered with."""
+        guest = self.reconciler()
+        guest.send(Snapshot(number=1, body=json.dumps({"functions": functions}).encode()))
+        return json.loads(guest.receive(Reply).body)
 
     def ask(self, what, **fields):
         return self._guest.ask(what, **fields)
@@ -134,13 +149,13 @@ class Hub:
 class Guest:
     """A bare DEALER at the router: a caller, a replica, or nobody."""
 
-    def __init__(self, context, address, keys, name):
+    def __init__(self, context, endpoint, keys, name):
         self.socket = context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.ROUTING_ID, name or b"G" + secrets.token_bytes(8))
         self.socket.setsockopt(zmq.RECONNECT_IVL, 10)
         secure(self.socket, keys)
         self.monitor = self.socket.get_monitor_socket()
-        self.socket.connect(f"tcp://{address}")
+        self.socket.connect(endpoint)
         self._numbers = itertools.count(1)
 
     def send(self, message):
@@ -179,10 +194,24 @@ class Guest:
                 return event
         raise TimeoutError(f"none of {events}")
 
-    def ready(self, function, session=None):
+    def ready(self, function, session=None, **fields):
         session = session or secrets.token_hex(16)
-        self.send(Ready(function=function, replica=f"{function}.guest", session=session))
+        replica = f"{function}.guest"
+        self.send(Ready(function=function, replica=replica, session=session, **fields))
         return session
+
+    def serves(self, body=b"1"):
+        """As a replica: hears a call and answers it."""
+        call = self.receive(Call)
+        self.send(Accept(id=call.id))
+        self.send(Result(id=call.id, body=body))
+        return call
+
+    def calls(self, function, body=b"{}", **fields):
+        """As a caller: make a call."""
+        fields = {"id": secrets.token_hex(16), "deadline_ms": 20_000} | fields
+        self.send(Call(function=function, body=body, **fields))
+        return fields["id"]
 
     def close(self):
         if not self.socket.closed:
@@ -529,6 +558,109 @@ def test_a_call_that_crosses_a_bye_goes_to_the_next_replica(hub, pool, threads):
     assert ledger(replicas) == {1: 1}
 
 
+def test_two_callers_and_one_replica_take_turns(hub):
+    ann, bob, replica = hub.guest(), hub.guest(), hub.guest(name=b"R1")
+    ann.stands()
+    bob.stands()
+    replica.ready("work")
+    ids = []
+    for n in range(10):
+        ids.append((ann, bob)[n % 2].calls("work"))
+        hub.until("work", queued=n, busy=1)
+    for n, id in enumerate(ids):
+        caller = (ann, bob)[n % 2]
+        caller.stands()
+        assert replica.serves(id.encode()).id == id
+        answer = caller.receive(Result)
+        assert (answer.id, answer.body.decode()) == (id, id)
+
+
+def test_a_call_that_is_sent_again_and_again_runs_once(hub):
+    caller, replica = hub.guest(), hub.guest(name=b"R1")
+    caller.stands()
+    replica.ready("work")
+    id = caller.calls("work")
+    assert not replica.receive(Call).resend
+    for _ in range(3):
+        caller.calls("work", id=id, resend=True)
+        question = replica.receive(Call)
+        assert (question.id, question.resend, question.body) == (id, True, None)
+    replica.send(Accept(id=id))
+    replica.send(Result(id=id, body=b"1"))
+    assert caller.receive(Result).id == id
+    caller.send(Ack(id=id))
+    assert replica.receive(Ack).id == id
+    caller.calls("work", id=id)
+    caller.ask("status")
+    assert not replica.socket.poll(0)
+
+
+def test_an_answer_that_nobody_acknowledges_is_acknowledged_at_the_deadline(hub):
+    caller, replica = hub.guest(), hub.guest(name=b"R1")
+    caller.stands()
+    replica.ready("work")
+    id = caller.calls("work", deadline_ms=300)
+    replica.serves()
+    assert caller.receive(Result).id == id
+    assert replica.receive(Ack).id == id
+    assert hub.until("work", calls=1)["errors"] == 0
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        [b"RESULT", b'{"id":"ID"}', b"1"],
+        [b"RESULT", b'{"id":"%s"', b"1"],
+        [b"RESULT", b'{"id":"%s","times":{"run":-1}}', b"1"],
+        [b"RESULT", b'{"id":"%s"} {"id":"%s"}', b"1"],
+        [b"RESULT", b'{"replica":"%s"}', b"1"],
+        [b"RESULT", b'{"id":"%s"}', b"1", b"2"],
+        [b"ACCEPT", b'{"id":"%s","replica":7}'],
+        [b"ACCEPT", b'{"id":"%s"}', b"body"],
+    ],
+)
+def test_a_replica_that_talks_nonsense_is_told_so_and_its_caller_isnt_bothered(hub, nonsense):
+    caller, replica = hub.guest(), hub.guest(name=b"R1")
+    caller.stands()
+    replica.ready("work")
+    id = caller.calls("work")
+    assert replica.receive(Call).id == id
+    replica.socket.send_multipart([frame.replace(b"%s", id.encode()) for frame in nonsense])
+    assert replica.receive(Error).code == "protocol_error"
+    replica.send(Result(id=id, body=b"right"))
+    assert caller.receive(Accept, Result, Error) == Result(id=id, body=b"right")
+
+
+def test_many_waiting_calls_with_large_bodies_are_bounded_and_hold_nobody_up(tmp_path, environment):
+    number, body = 1000, os.urandom(128 << 10)
+    hub = Hub(tmp_path, environment, FUNKER_QUEUE_BYTES=str(number * (len(body) + 200)))
+    try:
+        caller, replica, other = hub.guest(), hub.guest(name=b"R1"), hub.guest(name=b"R2")
+        caller.stands()
+        ids = [caller.calls("work", body, deadline_ms=60_000) for _ in range(number)]
+        hub.until("work", queued=number)
+        refused = [caller.calls("work", body) for _ in range(3)]
+        errors = {error.id: error for error in (caller.receive(Error) for _ in refused)}
+        assert {(errors[id].code, errors[id].retry_safe) for id in refused} == {
+            ("queue_full", True)
+        }
+        other.ready("small")
+        caller.stands()
+        small = caller.calls("small")
+        assert other.serves().id == small
+        assert caller.receive(Result).id == small
+        replica.ready("work")
+        for id in ids:
+            caller.stands()
+            call = replica.serves(body)
+            assert (call.id, call.body) == (id, body)
+            assert caller.receive(Result).id == id
+            caller.send(Ack(id=id))
+        hub.until("work", queued=0, queued_bytes=0, busy=0)
+    finally:
+        hub.close()
+
+
 # Callers that die
 
 
@@ -637,24 +769,24 @@ def test_what_became_of_a_call_is_known_with_what_it_printed(pool, hub, threads)
 
 def test_a_snapshot_tells_names_and_is_answered_with_the_status(hub, threads):
     guest = hub.guest(name=b"R1")
-    guest.ready("shop_work")
+    guest.ready("shop_work", version="abc")
     hub.until("shop_work", free=1)
-    about = {"names": ["work"], "wanted": 3, "image": "shop/work:1", "outdated": True}
-    other = {"names": ["works"], "wanted": 0, "image": "i", "outdated": False}
-    snapshot = {"functions": {"shop_work": about, "shop_works": other}}
-    reconciler = hub.guest()
-    reconciler.send(Snapshot(number=5, body=json.dumps(snapshot).encode()))
-    reply = reconciler.receive(Reply)
-    assert reply.number == 5
-    functions = json.loads(reply.body)["functions"]
-    assert functions["shop_work"]["wanted"] == 3
-    assert functions["shop_work"]["outdated"]
-    assert functions["shop_works"]["replicas"] == []
+    assert hub.ask("status")["snapshot_age_s"] is None
+    told = {"wanted": 3, "running": 2, "image": "shop/work:1", "routed": True, "problem": "slow"}
+    other = {"names": ["works"], "from": "a newer reconciler"}
+    status = hub.learn(shop_work={"names": ["work"], **told}, shop_works=other)
+    assert 0 <= status["snapshot_age_s"] < 5
+    work_status, other_status = (status["functions"][n] for n in ("shop_work", "shop_works"))
+    assert {key: work_status[key] for key in told} == told
+    (replica,) = work_status["replicas"]
+    assert (replica["version"], replica["protocol"]) == ("abc", PROTOCOL)
+    assert (other_status["replicas"], other_status["wanted"], other_status["routed"]) == (
+        [],
+        0,
+        True,
+    )
     calling = threads.submit(work(), n=1)
-    call = guest.receive(Call)
-    assert call.function == "shop_work"
-    guest.send(Accept(id=call.id))
-    guest.send(Result(id=call.id, body=b"1"))
+    assert guest.serves().function == "shop_work"
     assert calling.result() == 1
     with pytest.raises(funker.FunctionNotFound, match="no function 'wrk'") as caught:
         funker.function("wrk", deadline=10)(n=1)
@@ -663,10 +795,73 @@ def test_a_snapshot_tells_names_and_is_answered_with_the_status(hub, threads):
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"functions": {"a": 1}}', b"\xff"])
 def test_a_snapshot_that_is_none_is_refused(hub, body):
-    guest = hub.guest()
+    guest = hub.reconciler()
     guest.send(Snapshot(number=1, body=body))
     assert guest.receive(Error).code == "protocol_error"
+    status = hub.ask("status")
+    assert (status["functions"], status["snapshot_age_s"]) == ({}, None)
+
+
+def test_a_snapshot_is_not_heard_from_who_has_the_key_of_a_caller(hub):
+    body = b'{"functions": {"work": {"names": []}}}'
+    guest = hub.guest()
+    guest.send(Snapshot(number=1, body=body))
+    assert guest.receive(Error).code == "unauthorized"
+    stranger = hub.stranger(hub.keys, endpoint=hub.control)
+    stranger.send(Snapshot(number=1, body=body))
+    stranger.happens(zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
     assert hub.ask("status")["functions"] == {}
+
+
+def test_the_control_socket_hears_questions_and_no_calls(hub):
+    guest = hub.reconciler()
+    assert guest.ask("status")["functions"] == {}
+    guest.calls("work")
+    error = guest.receive(Error)
+    assert (error.code, error.message) == (
+        "protocol_error",
+        "CALL isn't heard on the control socket",
+    )
+
+
+def test_calls_of_a_function_that_cant_join_the_router_are_told_so(hub):
+    caller = hub.guest()
+    caller.stands()
+    waiting = caller.calls("shop_work")
+    hub.until("shop_work", queued=1)
+    hub.learn(shop_work={"names": ["work"], "wanted": 1, "routed": False, "problem": "no key"})
+    later = caller.calls("work")
+    for id in (waiting, later):
+        error = caller.receive(Error)
+        assert (error.id, error.code, error.retry_safe) == (id, "router_unavailable", True)
+        assert "no key" in error.message
+        assert "--secret-add funker-client-key shop_work" in error.hint
+    # One that joins all the same is proof enough.
+    replica = hub.guest(name=b"R1")
+    replica.ready("shop_work")
+    hub.until("shop_work", free=1)
+    caller.stands()
+    id = caller.calls("work")
+    assert replica.serves().id == id
+    assert caller.receive(Result).id == id
+
+
+@pytest.mark.parametrize(
+    ("protocol", "served"), [(PROTOCOL, True), (PROTOCOL - 1, True), (9, False)]
+)
+def test_replicas_of_this_protocol_and_the_one_before_are_served(hub, protocol, served):
+    caller, replica = hub.guest(), hub.guest(name=b"R1")
+    caller.stands()
+    id = caller.calls("work")
+    replica.ready("work", protocol=protocol, version="v")
+    if served:
+        assert replica.serves().id == id
+        assert caller.receive(Result).id == id
+    else:
+        assert replica.receive(Error, Call).code == "protocol_error"
+    (shown,) = hub.until("work")["replicas"]
+    assert (shown["version"], shown["protocol"]) == ("v", protocol)
+    assert (shown["state"] == "refused") != served
 
 
 # What breaks the rules

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -195,6 +196,26 @@ def cluster(engine: docker.DockerClient) -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.lab("down")
+
+
+@pytest.fixture(scope="session")
+def docker_command() -> Callable[..., None]:
+    """Run docker's own command: docker_command("stack", "rm", name, stdin="", VARIABLE="value")."""
+    if shutil.which("docker") is None:
+        pytest.skip("needs the docker command")
+
+    def run(*arguments: str | Path, stdin: str = "", **variables: str) -> None:
+        done = subprocess.run(
+            ["docker", *arguments],
+            input=stdin,
+            env={**os.environ, "DOCKER_BUILDKIT": "0", **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
 
 
 @pytest.fixture(scope="module")

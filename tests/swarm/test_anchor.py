@@ -47,8 +47,8 @@ def image(
 
 
 @pytest.fixture
-def swarm(engine: DockerClient, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
-    """The backend, whose relays may not be containers of their own."""
+def swarm(anchor: Container, monkeypatch: pytest.MonkeyPatch) -> Iterator[Swarm]:
+    """The backend, whose relays may not be containers of their own from now on."""
 
     def refused(*_: object, **__: object) -> None:
         raise AssertionError("a container was made")

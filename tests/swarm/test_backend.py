@@ -25,7 +25,7 @@ from funker.backends.base import (
     NetworkUnusable,
     NoNodeFits,
 )
-from funker.backends.swarm import backend
+from funker.backends.swarm import entrance
 from funker.backends.swarm.attached import RelayContainer
 from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import connect
@@ -489,7 +489,7 @@ def _await_removal(container: Container) -> None:
 def _relays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Fills up with the IDs of the relays that are made from now on, anchor or not."""
     made: list[str] = []
-    monkeypatch.setattr(backend, "open_anchored", lambda *_, **__: None)
+    monkeypatch.setattr(entrance, "open_anchored", lambda *_, **__: None)
     start = RelayContainer.__init__
 
     def remembered(self: RelayContainer, *given: Any, **more: Any) -> None:

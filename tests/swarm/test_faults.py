@@ -1,4 +1,7 @@
-"""Killing things: a fault gives its caller the right typed error, and the next call is served."""
+"""Killing things: a fault gives its caller the right typed error, and the next call is served.
+
+Each of these holds for direct calls and through the router.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,14 @@ PATIENCE = 60.0
 #: caller has. Far below any deadline here.
 SOON = 6.0
 
+#: With a client's key file in the variable KEY it goes through the router.
 CALL = """
-import json, sys, funker
+import json, os, sys, funker
 
+if os.environ.get("KEY"):
+    os.environ["FUNKER_KEY_FILE"] = "/tmp/client-key"
+    with open("/tmp/client-key", "w") as file:
+        file.write(os.environ["KEY"])
 name, arguments = map(json.loads, sys.argv[1:])
 print(json.dumps(funker.call(name, **arguments)))
 """
@@ -47,11 +55,17 @@ Events = Callable[..., Iterator[dict[str, Any]]]
 
 
 class Function:
-    """A deployed function, called over one relay that the tests of this module share."""
+    """A deployed function, called over one relay that the tests of this module share.
 
-    def __init__(self, name: str, transport: Transport, engine: DockerClient) -> None:
+    `key` is the client's key file where calls go through the router, else empty.
+    """
+
+    def __init__(
+        self, name: str, transport: Transport, engine: DockerClient, *, key: str = ""
+    ) -> None:
         self.name = name
         self.transport = transport
+        self.key = key
         self._engine = engine
 
     def __call__(self, value: Any = None, /, **given: Any) -> Any:
@@ -97,12 +111,21 @@ class Function:
         raise TimeoutError(f"nobody runs {mark}")
 
 
-@pytest.fixture(scope="module")
-def function(funker: Any, engine: DockerClient, module_names: Names) -> Iterator[Function]:
+@pytest.fixture(scope="module", params=["direct", "routed"])
+def function(
+    request: pytest.FixtureRequest, funker: Any, engine: DockerClient, module_names: Names
+) -> Iterator[Function]:
+    key = ""
+    if request.param == "routed":  # after all tests of direct calls: pytest keeps them together
+        request.getfixturevalue("control_plane")
+        key = funker.ok("keys", "--show", "client").stdout
     name = module_names("faults")
     funker.ok("deploy", PROGRAMS / "faults", name, "--replicas", "3")
     with closing(connect()) as connected, Swarm(connected).transport(name) as transport:
-        yield Function(name, transport, engine)
+        yield Function(name, transport, engine, key=key)
+    if key:
+        known = funker.ok("calls", name, "--json").json
+        assert known, "nothing went through the router"
 
 
 @pytest.fixture
@@ -277,7 +300,7 @@ def test_a_call_ends_when_its_caller_vanishes(
 ) -> None:
     label = f"com.docker.swarm.service.name={function.name}"
     ends = events(event="die", label=label)
-    with vanishing(kind, function.name, start_caller) as vanish:
+    with vanishing(kind, function, start_caller) as vanish:
         container = function.where(f"{kind}'s call")
         vanish()
     vanished = time.time()
@@ -291,18 +314,19 @@ def test_a_call_ends_when_its_caller_vanishes(
 
 @contextmanager
 def vanishing(
-    kind: str, function: str, start_caller: Callable[..., Any]
+    kind: str, function: Function, start_caller: Callable[..., Any]
 ) -> Iterator[Callable[[], None]]:
     """A caller whose call sleeps, and the way to kill it."""
     arguments = {"act": "sleep", "seconds": PATIENCE, "mark": f"{kind}'s call"}
     if kind == "container":
         caller = start_caller("funker").container
-        words = [json.dumps(word) for word in (function, arguments)]
-        caller.exec_run(["python3", "-c", CALL, *words], detach=True)
+        words = [json.dumps(word) for word in (function.name, arguments)]
+        command = ["python3", "-c", CALL, *words]
+        caller.exec_run(command, environment={"KEY": function.key}, detach=True)
         yield caller.kill
     else:
         words = [f"{name}={value}" for name, value in arguments.items()]
-        command = [FUNKER, "call", function, *words]
+        command = [str(FUNKER), "call", function.name, *words]
         with subprocess.Popen(command, stdin=subprocess.DEVNULL) as typed:
             yield typed.kill
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 import threading
 import time
 import urllib.error
@@ -85,31 +82,24 @@ class Shop:
                 return error.code, error.read().decode()
 
 
-def docker(*arguments: str | Path, stdin: str = "", **variables: str) -> None:
-    """Run docker's own command."""
-    done = subprocess.run(
-        ["docker", *arguments],
-        input=stdin,
-        env={**os.environ, "DOCKER_BUILDKIT": "0", **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
-def shop(funker: Any, examples: Path, engine: DockerClient, module_names: Names) -> Shop:
-    if shutil.which("docker") is None:
-        pytest.skip("needs the docker command")
+def shop(
+    funker: Any,
+    examples: Path,
+    engine: DockerClient,
+    docker_command: Callable[..., None],
+    module_names: Names,
+) -> Shop:
     name, stack = module_names("shop"), examples / "stack"
     images = {each: f"test/{module_names(each)}:1" for each in ("price", "receipt", "web")}
     for each in ("price", "receipt"):
         funker.ok("build", stack / each, "--name", module_names(each), "-t", images[each])
-    docker("build", "-t", images["web"], stack / "web")
+    docker_command("build", "-t", images["web"], stack / "web")
     variables = {f"{each.upper()}_IMAGE": image for each, image in images.items()}
     # Port 0: any that is free on the node.
-    docker("stack", "deploy", "-c", stack / "compose.yaml", name, **variables, SHOP_PORT="0")
+    docker_command(
+        "stack", "deploy", "-c", stack / "compose.yaml", name, **variables, SHOP_PORT="0"
+    )
     return Shop(name, web_address(engine, f"{name}_web"), images)
 
 
@@ -119,14 +109,16 @@ def caller(shop: Shop, start_caller: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture
-def rival(shop: Shop, caller: Any, names: Names) -> Iterator[str]:
+def rival(
+    shop: Shop, caller: Any, docker_command: Callable[..., None], names: Names
+) -> Iterator[str]:
     """Another stack's name, while its function is up on the shop's network."""
     name = names("rival")
     variables = {"PRICE_IMAGE": shop.images["price"], "NETWORK": shop.network}
-    docker("stack", "deploy", "-c", "-", name, stdin=RIVAL, **variables)
+    docker_command("stack", "deploy", "-c", "-", name, stdin=RIVAL, **variables)
     caller.run(UNTIL_IDLE, [f"{name}_price", f"{shop.name}_price"])
     yield name
-    docker("stack", "rm", name)
+    docker_command("stack", "rm", name)
 
 
 def web_address(engine: DockerClient, service: str) -> str:

@@ -12,7 +12,9 @@ from funker.controller.callers import AWAY_S, BACK_S, DISPATCH_S
 from funker.controller.calls import KEPT_BODY, RECOVERY_S
 from funker.controller.dispatch import Dispatch
 from funker.controller.ended import REMEMBER_S, Ended
+from funker.controller.glance import heard
 from funker.controller.liveness import LOST_S, PROBE_S, RETURN_S, SUSPECT_S, SWEEP_S
+from funker.controller.names import NEXT_S
 from funker.controller.replicas import FAILED_MAX_S, FAILED_S, FAILURE_S
 from funker.controller.tables import (
     GRACE_S,
@@ -22,12 +24,12 @@ from funker.controller.tables import (
     Finish,
     Limits,
     Printed,
-    Received,
     Record,
     Send,
     Tick,
     Unreachable,
 )
+from funker.controller.waiting import ROUTED_S
 from funker.rpc.messages import (
     PROTOCOL,
     Accept,
@@ -74,7 +76,7 @@ class Desk:
         return self._said(self.dispatch.on(event, self.now))
 
     def hears(self, peer: bytes, message: Message) -> list[tuple[bytes, Message]]:
-        return self.sees(Received(peer, message, encode(message)))
+        return self.sees(heard(peer, encode(message)))
 
     def waits(self, seconds: float) -> list[tuple[bytes, Message]]:
         """What is said while time passes, with a tick whenever the tables want one."""
@@ -1213,6 +1215,17 @@ def test_other_protocols_are_refused_and_shown(protocol: int) -> None:
     assert handed(desk.lives(1, ANN, pings=[ONE])) == []
 
 
+def test_a_replica_of_another_protocol_gets_no_call_even_after_it_has_answered_one() -> None:
+    desk = recovering()
+    assert asked(desk.joins(protocol=PROTOCOL + 1, held=(ID,))) == [(ONE, ID)]
+    assert desk.state()["replicas"][0]["state"] == "busy"
+    desk.hears(ONE, Result(id=ID))
+    desk.hears(ANN, Ack(id=ID))
+    assert desk.state()["replicas"][0]["state"] == "refused"
+    assert handed(desk.called(id=OTHER_ID)) == []
+    assert handed(desk.joins(TWO)) == [(TWO, OTHER_ID)]
+
+
 def test_a_router_that_slept_blames_nobody_for_it() -> None:
     desk = running()
     desk.now += LOST_S + 1
@@ -1410,12 +1423,28 @@ def test_a_full_name_comes_before_a_short_one() -> None:
 )
 def test_an_unknown_name_is_told_with_what_may_be_meant(name: str, hint: str) -> None:
     desk = named(shop_add=["add"])
-    for _ in range(2):
-        said = desk.called(function=name)
+    for id in (ID, OTHER_ID):
+        assert desk.called(id=id, function=name) == []
+        said = desk.sees(Catalogue({"shop_add": ["add"]}))
         assert errors(said) == [(ANN, "function_not_found", True)]
         assert hint in error(said).hint
         assert bool(hint) == bool(error(said).hint)
     assert name not in desk.dispatch.status(desk.now)
+
+
+def test_a_function_that_was_made_a_moment_ago_is_waited_for() -> None:
+    desk = named(sub=[])
+    assert desk.called(function="add") == []
+    assert desk.sees(Catalogue({"sub": [], "shop_add": ["add"]})) == []
+    assert handed(desk.joins(function="shop_add")) == [(ONE, ID)]
+
+
+def test_an_unknown_name_is_told_at_once_where_nobody_tells_of_functions_any_more() -> None:
+    desk = named(add=[])
+    desk.called(function="sub")
+    said = desk.lives(NEXT_S + 0.5, ANN)
+    assert errors(said) == [(ANN, "function_not_found", True)]
+    assert errors(desk.called(id=OTHER_ID, function="sub")) == [(ANN, "function_not_found", True)]
 
 
 def test_before_anybody_told_what_functions_there_are_all_names_may_be_right() -> None:
@@ -1453,7 +1482,8 @@ def test_a_function_that_is_removed_ends_its_last_calls_first() -> None:
     assert desk.hears(ONE, outcome) == [(ANN, outcome)]
     desk.hears(ONE, bye())
     desk.sees(Catalogue({}))
-    assert errors(desk.called(id=OTHER_ID)) == [(ANN, "function_not_found", True)]
+    desk.called(id=OTHER_ID)
+    assert errors(desk.sees(Catalogue({}))) == [(ANN, "function_not_found", True)]
 
 
 def test_a_function_that_nobody_told_of_is_known_by_its_replicas() -> None:
@@ -1472,6 +1502,80 @@ def test_a_recovering_call_of_a_function_that_isnt_there_is_told() -> None:
     desk.sees(Catalogue({"add": []}))
     said = desk.lives(RECOVERY_S + 0.1, ANN)
     assert errors(said) == [(ANN, "function_not_found", False)]
+
+
+def test_names_that_nobody_has_told_of_are_bounded_and_forgotten_with_their_last_call() -> None:
+    desk = Desk(limits=Limits(names=2))
+    for n in range(2):
+        desk.called(id=f"{n:032x}", function=f"made up {n}")
+    assert errors(desk.called()) == [(ANN, "queue_full", True)]
+    desk.hears(ANN, Cancel(id=f"{0:032x}"))
+    desk.waits(SWEEP_S)
+    assert "made up 0" not in desk.dispatch.status(desk.now)
+    assert desk.called() == []
+
+
+def test_names_that_somebody_has_told_of_are_not_bounded_by_that() -> None:
+    desk = Desk(limits=Limits(names=1))
+    desk.sees(Catalogue({"add": [], "sub": []}))
+    assert desk.called() == []
+    assert desk.called(id=OTHER_ID, function="sub") == []
+
+
+# Functions whose replicas can't come here
+
+
+UNROUTED = Catalogue({"add": ["a"], "sub": []}, {"add": "no key"})
+
+
+def test_calls_that_wait_for_a_function_that_cant_come_here_are_told() -> None:
+    desk = queued()
+    desk.called(id=OTHER_ID, function="sub")
+    said = desk.sees(UNROUTED)
+    assert errors(said) == [(ANN, "router_unavailable", True)]
+    assert "no key" in error(said).message
+    assert "--secret-add funker-client-key add" in error(said).hint
+    assert (desk.phase(), desk.phase(OTHER_ID)) == (None, "queued")
+    assert desk.record.outcome == "router_unavailable"
+
+
+@pytest.mark.parametrize("name", ["add", "a"])
+def test_calls_of_a_function_that_cant_come_here_are_told_at_once(name: str) -> None:
+    desk = Desk()
+    desk.sees(UNROUTED)
+    assert errors(desk.called(function=name)) == [(ANN, "router_unavailable", True)]
+    assert desk.called(id=OTHER_ID, function="sub") == []
+
+
+def test_what_may_have_run_is_not_safe_to_be_called_elsewhere() -> None:
+    desk = Desk(old=False)
+    desk.stands()
+    desk.called(resend=True)
+    desk.sees(UNROUTED)
+    said = desk.lives(RECOVERY_S + 0.1, ANN)
+    assert errors(said) == [(ANN, "router_unavailable", False)]
+
+
+def test_a_replica_that_comes_all_the_same_is_given_calls() -> None:
+    desk = Desk()
+    desk.stands()
+    desk.sees(UNROUTED)
+    desk.joins()
+    assert handed(desk.called()) == [(ONE, ID)]
+    desk.hears(ONE, bye(ONE, ID))
+    assert desk.called(id=OTHER_ID) == []  # the next one is on its way
+    assert desk.sees(UNROUTED) == []
+    desk.lives(ROUTED_S + LOST_S + 1, ANN)
+    assert errors(desk.called(id=THIRD_ID)) == [(ANN, "router_unavailable", True)]
+
+
+def test_a_function_that_was_given_the_key_is_called_like_any_other() -> None:
+    desk = Desk()
+    desk.stands()
+    desk.sees(UNROUTED)
+    desk.sees(Catalogue({"add": []}))
+    assert desk.called() == []
+    assert handed(desk.joins()) == [(ONE, ID)]
 
 
 # Fairness and cost

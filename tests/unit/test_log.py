@@ -94,3 +94,25 @@ def test_a_call_that_ends_twice_is_there_as_it_ended_last() -> None:
     found = log.find("a")
     assert found is not None
     assert found["outcome"] == "ok"
+
+
+def test_the_function_that_was_quiet_longest_is_forgotten() -> None:
+    log = CallLog(functions=2)
+    for at, (id, function) in enumerate([("a", "add"), ("b", "sub"), ("c", "add"), ("d", "mul")]):
+        log.add(a_record(id, function), at=float(at))
+    assert ids(log.last()) == ["d", "c", "a"]
+    assert (log.find("b"), log.last("sub")) == (None, [])
+    assert log.totals.keys() == {"add", "mul"}
+
+
+def test_the_oldest_calls_go_where_all_together_are_too_large() -> None:
+    log = CallLog(size=20_000)
+    for n in range(10):
+        log.add(a_record(str(n), f"f{n % 3}"), at=float(n))
+        log.printed(str(n), "x" * OUTPUT)
+    log.add(a_record("last"), at=10.0)
+    assert ids(log.last()) == ["last", "9", "8"]
+    assert log.totals["f0"] == (4, 0)
+    for id in ("9", "8"):
+        log.printed(id, "")
+    assert log._size < 3000

@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from funker.controller import dispatch, tables
 from funker.rpc import session
-from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Result
+from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Result, decode
 from funker_runtime import replica as served
 
 FUNCTIONS = ("add", "sub")
@@ -274,7 +274,10 @@ class SimulatedRouter:
             self._feed(tables.Tick())
 
     def _send(self, action: tables.Send) -> bool:
-        message = action.message if isinstance(action.message, Message) else action.message[0]
+        message = action.message
+        if not isinstance(message, Message):
+            # What passes through is as it came, a message here; what goes to a replica is encoded.
+            message = decode(message) if isinstance(message[0], bytes) else message[0]
         wire = self.wires.get(action.peer)
         if wire is None:
             return False

@@ -23,18 +23,22 @@ from funker.backends.base import (
     ImageMissing,
     LogLine,
     NameTaken,
-    NoController,
     NoNodeFits,
     Outcome,
     Progress,
     Transport,
     silent,
 )
-from funker.backends.swarm import overlay, plane, report, rollout, servicelog, surroundings
-from funker.backends.swarm.anchor import open_anchored
-from funker.backends.swarm.attached import RelayContainer
+from funker.backends.swarm import (
+    entrance,
+    overlay,
+    plane,
+    report,
+    rollout,
+    servicelog,
+    surroundings,
+)
 from funker.backends.swarm.engine import Engine
-from funker.backends.swarm.relay import Relay, Stream
 from funker.backends.swarm.report import STACK_LABEL, Service
 from funker.backends.swarm.service import same, service_spec
 from funker.backends.swarm.store import Store
@@ -175,48 +179,21 @@ class Swarm:
                 rollout.wait_for_tasks(watched, lambda: self._tasks(service), progress=progress)
             self._store.settle(service, progress=progress)
 
-    @contextlib.contextmanager
-    def _relay(self, name: str | None) -> Iterator[Relay]:
-        service = self._store.function(name) if name is not None else None
-        env = report.relay_env(service)
-        with self._engine.errors():
-            networks: list[overlay.Network] = self._engine.api.networks()
-            # Who is on none that can be reached is told so, anchor or not.
-            network = _relay_network(service, networks)
-            ours = {each["Id"] for each in networks if overlay.is_ours(each)}
-            stream: Stream | None = open_anchored(self._engine, networks=ours & {network}, env=env)
-            if stream is None:
-                image = surroundings.relay_image(self._engine, service)
-                stream = RelayContainer(self._engine, image=image, network=network, env=env)
-        with contextlib.closing(Relay(stream)) as relay:
-            yield relay
-
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
-        """A relay to this function, or to all on the network `funker`: through the router where
-        the control plane's anchor can be the relay.
+        """A relay to this function, or to all on the network `funker`.
 
         Raises `NetworkUnusable` if the function can't be reached from outside, `ImageMissing`
         if nothing can be a relay, or another `BackendError`.
         """
-        return self._relay(name)
+        service = self._store.function(name) if name is not None else None
+        return contextlib.closing(entrance.open_relay(self._engine, service))
 
-    @contextlib.contextmanager
-    def controller(self) -> Iterator[Controller]:
-        """The router, by a relay in the anchor. Raises `NoController` if there is no anchor here.
+    def controller(self) -> AbstractContextManager[Controller]:
+        """The router. Raises `NoController` if there is no anchor on this engine's node.
 
         What is asked raises `NoController` too, if no router answers the anchor.
         """
-        self._engine.require_manager()
-        with self._engine.errors():
-            networks = [each["Id"] for each in self._engine.api.networks() if overlay.is_ours(each)]
-        stream = open_anchored(self._engine, networks=networks, env={})
-        if stream is None:
-            raise NoController(
-                f"no controller is up: {self._engine.host} has no anchor of it",
-                hint="`funker up` brings it up.",
-            )
-        with contextlib.closing(Relay(stream)) as relay:
-            yield relay
+        return contextlib.closing(entrance.open_controller(self._engine))
 
     def up(self, options: ControlPlane, *, progress: Progress = silent) -> list[str]:
         """Brings up the stack `funker`; most of `base.py` may be raised."""
@@ -360,15 +337,6 @@ class Swarm:
     def _tasks(self, service: Service) -> list[rollout.Task]:
         tasks: list[rollout.Task] = self._engine.api.tasks(filters={"service": service["ID"]})
         return tasks
-
-
-def _relay_network(service: Service | None, networks: list[overlay.Network]) -> str:
-    """The ID of the network of a relay. Raises `NetworkUnusable`."""
-    if service is None:
-        return overlay.ours(networks)
-    return overlay.attachable_of(
-        networks, report.networks(service), function=service["Spec"]["Name"]
-    )
 
 
 def _by_name(status: FunctionStatus) -> str:

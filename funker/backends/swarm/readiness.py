@@ -55,7 +55,7 @@ def wait(
     give_up = time.monotonic() + _PATIENCE
     while True:
         known = None if _under_way(engine, restarting) else _asked(status)
-        if known is not None and known.get("snapshot_age_s", 0) is not None:
+        if known is not None and known["snapshot_age_s"] is not None:
             return
         for part in watched.values():
             part.rollout.look(_tasks(engine, part.service), time.monotonic())

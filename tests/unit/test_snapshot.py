@@ -1,0 +1,67 @@
+"""What the reconciler tells of the functions: taken as it is, or not at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from funker.controller.snapshot import Observed
+from funker.controller.tables import Catalogue
+from funker.rpc.errors import ProtocolError
+
+ADD = {"names": ["add"], "wanted": 2, "running": 1, "image": "add:1", "routed": True, "problem": ""}
+
+
+def a_body(**functions: Any) -> bytes:
+    return json.dumps({"functions": functions}).encode()
+
+
+def test_a_snapshot_tells_names_and_what_else_was_seen() -> None:
+    observed = Observed()
+    assert observed.learn(a_body(shop_add=ADD), 5.0) == Catalogue({"shop_add": ("add",)}, {})
+    assert observed.at == 5.0
+    assert observed.functions == {"shop_add": {k: v for k, v in ADD.items() if k != "names"}}
+
+
+def test_what_is_missing_has_its_default_and_what_is_new_is_passed_over() -> None:
+    observed = Observed()
+    observed.learn(a_body(add={"names": [], "colour": "blue"}), 1.0)
+    expected = {"wanted": 0, "running": 0, "image": "", "routed": True, "problem": ""}
+    assert observed.functions == {"add": expected}
+
+
+@pytest.mark.parametrize("problem", ["", "no key"])
+def test_functions_that_cant_join_come_with_their_reason(problem: str) -> None:
+    told = Observed().learn(a_body(add={**ADD, "routed": False, "problem": problem}, sub=ADD), 1.0)
+    assert told.unrouted.keys() == {"add"}
+    assert problem in told.unrouted["add"]
+    assert told.unrouted["add"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"functions": []}',
+        b'{"functions": {"add": []}}',
+        b"[" * 100_000,
+        a_body(add={}),
+        a_body(add={"names": "add"}),
+        a_body(add={"names": [1]}),
+        a_body(add=ADD, sub={**ADD, "wanted": "2"}),
+        a_body(add={**ADD, "running": True}),
+        a_body(add={**ADD, "routed": None}),
+        a_body(add={**ADD, "problem": 5}),
+    ],
+)
+def test_what_is_no_snapshot_is_refused_and_changes_nothing(body: bytes) -> None:
+    observed = Observed()
+    observed.learn(a_body(add=ADD), 1.0)
+    with pytest.raises(ProtocolError, match="SNAPSHOT: not a catalogue"):
+        observed.learn(body, 2.0)
+    assert (observed.at, observed.functions.keys()) == (1.0, {"add"})
