@@ -399,7 +399,7 @@ def _described(record: Record, status: control.Status) -> FunctionStatus:
     problem = fleet.problem(status, record.name)
     return FunctionStatus(
         name=record.name,
-        image=record.spec["image_name"] or record.spec["image"],
+        image=record.spec.get("image_name") or record.spec["image"],
         wanted=record.replicas,
         running=seen.get("running", 0),
         created=record.created,
