@@ -19,9 +19,14 @@ def open_fleet(environ: Mapping[str, str]) -> Fleet:
             from funker.backends.swarm import fleet
 
             return fleet.open_fleet(environ)
+        case "local":
+            from funker.backends.local import fleet as local
+
+            return local.open_fleet(environ)
         case other:
             from funker.backends.base import BackendError
 
             raise BackendError(
-                f"no backend {other!r} has a controller", hint="Set FUNKER_BACKEND to swarm."
+                f"no backend {other!r} has a controller",
+                hint="Set FUNKER_BACKEND to swarm or local.",
             )

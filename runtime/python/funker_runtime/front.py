@@ -20,7 +20,7 @@ import zmq
 
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import client_keys
-from funker.rpc.messages import Ack, Call, Error, Message, Ping, decode, encode
+from funker.rpc.messages import Ack, Call, Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
 from funker_runtime.output import Output
@@ -45,12 +45,14 @@ from funker_runtime.replica import (
     Replica,
     Send,
     Start,
+    State,
     Terminate,
     Tick,
 )
 from funker_runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from funker_runtime.lifeline import Lifeline
     from funker_runtime.link import RouterLink
 
 #: Milliseconds to flush what was sent before exiting.
@@ -73,8 +75,18 @@ class Front:
         link: socket.socket,
         output: Output,
     ) -> None:
+        self._lifeline: Lifeline | None = None
+        if "FUNKER_LIFELINE" in os.environ:
+            from funker_runtime.lifeline import lifeline
+
+            self._lifeline = lifeline(os.environ)
+        self._candidate = self._lifeline is not None and self._lifeline.candidate
         self._replica = Replica(
-            identity, timeout=settings.timeout, max_body=settings.max_body, now=time.monotonic()
+            identity,
+            timeout=settings.timeout,
+            max_body=settings.max_body,
+            now=time.monotonic(),
+            kept=self._lifeline is not None,
         )
         self._pid = pid
         self._link = link
@@ -101,6 +113,10 @@ class Front:
         self._poller.register(self._socket, zmq.POLLIN)
         for fd in (self._signals, output.ended):
             self._poller.register(fd, zmq.POLLIN)
+        self._told = State.BOOT  # what was said over the lifeline
+        if self._lifeline is not None:
+            self._lifeline.says({"worker": pid})
+            self._poller.register(self._lifeline.fd, zmq.POLLIN)
 
     def run(self) -> NoReturn:
         self._warm_up()
@@ -120,6 +136,10 @@ class Front:
         if self._signals in ready:
             os.read(self._signals, 64)
             self._happened(Terminate())
+        if self._lifeline is not None and self._lifeline.fd in ready:
+            self._poller.unregister(self._lifeline.fd)
+            self._lifeline = None
+            self._happened(Terminate())
         # The worker's last words come before the news of its death.
         if self._link.fileno() in ready:
             self._hear_worker()
@@ -137,6 +157,16 @@ class Front:
     def _happened(self, event: Event) -> None:
         for action in self._replica.on(event, time.monotonic()):
             self._act(action)
+        if self._lifeline is not None and self._replica.state is not self._told:
+            self._told = self._replica.state
+            self._tell(self._lifeline)
+
+    def _tell(self, lifeline: Lifeline) -> None:
+        """What whoever keeps this replica wants to know: whether it is of use."""
+        if self._told is State.IDLE:
+            lifeline.says({"state": "idle"})
+        elif self._told is State.FAILED:
+            lifeline.says({"state": "failed", **self._replica.failure})
 
     def _act(self, action: Action) -> None:
         match action:
@@ -176,6 +206,8 @@ class Front:
     def _send(self, peer: bytes, message: Message) -> bool:
         """Whether the message was handed to a connection; False if the peer is gone."""
         if peer == ROUTER:
+            if self._candidate and isinstance(message, Failed):
+                return True
             return self._router is not None and self._router.send(message)
         try:
             self._socket.send_multipart([peer, *encode(message)], zmq.NOBLOCK)

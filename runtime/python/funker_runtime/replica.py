@@ -187,14 +187,25 @@ class Replica:
 
     `timeout` is the function's own, in seconds; `max_body` in bytes. Times are seconds on any
     one monotonic clock. `on` returns the actions in order; `wakeup` the time by which `on` wants
-    a `Tick`.
+    a `Tick`. One that is `kept` has a process beside it that starts the next, at once or later
+    as its past suggests: it needn't linger so that a broken function doesn't spin.
     """
 
-    def __init__(self, identity: Identity, *, timeout: float, max_body: int, now: float) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        timeout: float,
+        max_body: int,
+        now: float,
+        kept: bool = False,
+    ) -> None:
         self.state = State.BOOT
         self._identity = identity
         self._timeout = timeout
         self._max_body = max_body
+        self._kept = kept
+        self._status = 0  # to exit with
         self._actions: list[Action] = []
         self._load_by = now + LOAD_S
         self._failure = LoadFailed("", "")
@@ -271,6 +282,11 @@ class Replica:
                 pass
         self._on_time(now)
         return self._actions
+
+    @property
+    def failure(self) -> dict[str, str]:
+        """Why the handler can't be loaded: `message` and `traceback`."""
+        return {"message": self._failure.message, "traceback": self._failure.traceback}
 
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
@@ -417,7 +433,11 @@ class Replica:
     def _on_death(self, how: str, output_tail: str, now: float) -> None:
         self._worker_alive = False
         self._release_at = float("inf")
-        if self.state in (State.BOOT, State.IDLE):
+        if self.state is State.IDLE and self._kept:
+            self._status = 1
+            self._say_bye(now, held=())
+            self._leave(now)
+        elif self.state in (State.BOOT, State.IDLE):
             # An idle worker dies of a background thread or for lack of memory.
             self._fail(
                 LoadFailed(f"the function's process {how} before any call", output_tail), now
@@ -523,7 +543,7 @@ class Replica:
             heard = not self._probed or now >= self._leave_by
             ended = not self._worker_alive or now >= self._exit_by
             if heard and ended:
-                self._exit(0)
+                self._exit(self._status)
             elif heard:
                 self._probed.clear()
                 self._leave_by = self._exit_by
