@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from funker.rpc.errors import FunkerError
 from funker.rpc.messages import Call, Error, Pong, Result
 from funker.spec import FunctionSpec
+
+if TYPE_CHECKING:
+    from funker.images.source import Source
 
 #: What a deploy did to a function.
 Outcome = Literal["created", "updated", "unchanged"]
@@ -36,12 +39,24 @@ class Deployment:
     outcome: Outcome
     image: str
     replicas: int
-    #: A network on which callers reach the function.
+    #: A network on which callers reach the function. Empty: they are on this machine.
     network: str
     #: Whether tasks were started anew (a change of labels or of their number starts none anew).
     restarted: bool
     #: What the user should know, like a function that is bound to one node.
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a source or an image has become: the fields of a spec that say so."""
+
+    #: A digest or an ID: what `FunctionSpec.image` takes.
+    image: str
+    #: Its name for people.
+    image_name: str
+    #: Like linux/amd64, if it matters where it runs.
+    platform: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +102,9 @@ class ControlPlane:
 
     #: The image of router and reconciler, if a certain one is wanted.
     image: str = ""
-    #: Makes the image otherwise, where the backend needs one: its ID, or its name by digest.
-    build: Callable[[], str] | None = None
+    #: Otherwise one is built where the backend needs one: on this base, pushed to this registry.
+    base: str = ""
+    registry: str = ""
     #: Addresses of the network `funker`, if it has to be made.
     subnet: str = ""
     #: A port of the router's node on which callers from outside reach it. 0: none.
@@ -164,6 +180,68 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """`swarm`, `local` or `memory`."""
+
+    @property
+    def place(self) -> str:
+        """Which one of its kind, for people: an engine's address, a directory."""
+
+    def ready(self) -> None:
+        """Returns if a deploy could begin now; asked before a build that may take minutes.
+
+        Raises `BackendError`.
+        """
+
+    def prepare(
+        self,
+        source: Source,
+        *,
+        base: str | None = None,
+        registry: str | None = None,
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared:
+        """Makes of a source what `deploy` needs, unless it is there already.
+
+        What has no images passes over `base` and `registry`. `tag` is one more name for the
+        image. Raises `FunkerError`: a `BackendError`, or what its author has to change.
+        """
+
+    def adopt(
+        self,
+        reference: str,
+        name: str,
+        *,
+        registry: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared:
+        """What `deploy` needs for a function `name` of an image that exists.
+
+        Raises `ImageMissing`, `Unsupported`, or another `FunkerError`.
+        """
+
+    def push(self, reference: str, registry: str, *, progress: Progress = silent) -> str:
+        """Pushes an image of a function, by its name or ID; its name by digest.
+
+        Raises `ImageMissing`, `Unsupported`, or another `FunkerError`.
+        """
+
+    def image_version(self, reference: str) -> str | None:
+        """The version of the runtime in an image (`FunctionStatus.reference`).
+
+        Empty: it is older than versions. None: it isn't known here, or holds no runtime.
+        """
+
+    def renew(
+        self,
+        function: FunctionStatus,
+        *,
+        registry: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared | None:
+        """The function's image with the current runtime, not yet deployed; None: it has that.
+
+        Pushed to the registry, else to where the old one came from. Raises `FunkerError`.
+        """
 
     def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
         """Creates or updates the function; returns when its replicas are up.
@@ -246,6 +324,14 @@ class Backend(Protocol):
 
 class BackendError(FunkerError):
     """The root of what a backend can't do. `hint` says what to do about it."""
+
+
+class Unsupported(BackendError):
+    """Raised for what a backend can't do by its nature. `field` is the spec's or the option's."""
+
+    def __init__(self, backend: str, field: str, *, hint: str) -> None:
+        super().__init__(f"{field}: the {backend} backend has no such thing", hint=hint)
+        self.field = field
 
 
 class EngineUnavailable(BackendError):

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from funker.backends.base import (
     Controller,
@@ -29,12 +29,13 @@ from funker.backends.base import (
     FunctionStatus,
     LogLine,
     NoController,
+    Prepared,
     Progress,
     Transport,
     silent,
 )
 from funker.backends.ledger import Ledger
-from funker.backends.swarm.names import choose
+from funker.backends.names import choose
 from funker.rpc.client import decode_value, encode_value, invoke
 from funker.rpc.errors import (
     CallError,
@@ -46,6 +47,9 @@ from funker.rpc.errors import (
 )
 from funker.rpc.messages import JSON, PROTOCOL, Call, Error, Pong, Result
 from funker.spec import FunctionSpec
+
+if TYPE_CHECKING:
+    from funker.images.source import Source
 
 Handler = Callable[..., Any]
 
@@ -59,6 +63,7 @@ class Memory:
     """The backend `memory`. Thread-safe."""
 
     name = "memory"
+    place = "this process"
 
     def __init__(self, handlers: Mapping[str, Handler] | None = None) -> None:
         """Deploys each handler under its name."""
@@ -85,6 +90,51 @@ class Memory:
         with self.transport(name) as transport:
             result = invoke(transport, name, body, content_type)
         return decode_value(result.content_type, result.body or b"")
+
+    def ready(self) -> None:
+        """It always is."""
+
+    def prepare(
+        self,
+        source: Source,
+        *,
+        base: str | None = None,  # noqa: ARG002
+        registry: str | None = None,  # noqa: ARG002
+        tag: str | None = None,
+        progress: Progress = silent,  # noqa: ARG002
+    ) -> Prepared:
+        """Reads nothing: the function's handler is what `provide` gave."""
+        return Prepared(image=_IMAGE, image_name=tag or f"{source.name}:memory")
+
+    def adopt(
+        self,
+        reference: str,
+        name: str,  # noqa: ARG002
+        *,
+        registry: str | None = None,  # noqa: ARG002
+        progress: Progress = silent,  # noqa: ARG002
+    ) -> Prepared:
+        """Every image exists here."""
+        return Prepared(image=_IMAGE, image_name=reference)
+
+    def push(self, reference: str, registry: str, *, progress: Progress = silent) -> str:
+        """Sends nothing."""
+        progress(f"pushing {registry}/{reference}")
+        return f"{registry}/{reference}@{_IMAGE}"
+
+    def image_version(self, reference: str) -> str | None:  # noqa: ARG002
+        """None: there is no runtime here."""
+        return None
+
+    def renew(
+        self,
+        function: FunctionStatus,  # noqa: ARG002
+        *,
+        registry: str | None = None,  # noqa: ARG002
+        progress: Progress = silent,  # noqa: ARG002
+    ) -> Prepared | None:
+        """None: there is no runtime here."""
+        return None
 
     def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
         """Makes the function callable. Raises `DeployFailed` without a handler for its name."""

@@ -125,7 +125,7 @@ def described(record: Mapping[str, Any], *, now: float) -> list[str]:
 
 def _full_name(status: Mapping[str, Any], name: str) -> str:
     """Which function a router means by a name."""
-    from funker.backends.swarm.names import choose
+    from funker.backends.names import choose
 
     functions: Mapping[str, Mapping[str, Any]] = status["functions"]
     meant = [full for full, about in functions.items() if name in (about.get("names") or ())]

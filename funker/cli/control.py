@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,9 +11,6 @@ from funker.cli import options, terminal
 from funker.cli.failures import UsageError
 from funker.cli.output import Format, as_json, as_yaml
 from funker.cli.session import Session
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def up(
@@ -64,12 +61,12 @@ def up(
     from funker.backends.base import ControlPlane
 
     with terminal.progress() as show:
-
-        def build() -> str:
-            return _built(session, registry=registry, base=base, show=show)
-
         plane = ControlPlane(
-            image=image or "", build=build, subnet=subnet or "", publish=publish or 0
+            image=image or "",
+            base=base or "",
+            registry=registry or "",
+            subnet=subnet or "",
+            publish=publish or 0,
         )
         lines = session.backend().up(plane, progress=show)
     _tell(lines, form, nothing="The controller is up already; nothing was changed.")
@@ -117,18 +114,6 @@ def keys(
     with terminal.progress() as tell:
         made = session.backend().keys(progress=tell)
     _tell(made, form, nothing="The keys are there already; nothing was changed.")
-
-
-def _built(
-    session: Session, *, registry: str | None, base: str | None, show: Callable[[str], None]
-) -> str:
-    """The ID of the controller's image, or its name by digest in the registry."""
-    from funker.images import controller
-    from funker.images.registry import push
-
-    docker = session.engine.client
-    built = controller.build(docker=docker, progress=show, base=base)
-    return push(built, registry, docker=docker, progress=show) if registry else built.id
 
 
 def _tell(lines: list[str], form: Format, *, nothing: str) -> None:

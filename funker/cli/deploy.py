@@ -145,14 +145,14 @@ def deploy(
     )
     session: Session = command.obj
     backend = session.backend(subnet=subnet)
-    if source is None:
-        assert image is not None
-        chosen = images.deployable(session, image, called, registry=registry)
-    else:
-        session.engine.require_manager()  # before a build that may take minutes
-        chosen = images.made(session, source, base=base, registry=registry)
+    backend.ready()
     with terminal.progress() as show:
-        deployment = backend.deploy(spec.changed(**chosen._asdict()), progress=show)
+        if source is None:
+            assert image is not None
+            made = backend.adopt(image, called, registry=registry, progress=show)
+        else:
+            made = backend.prepare(source, base=base, registry=registry, progress=show)
+        deployment = backend.deploy(spec.changed(**asdict(made)), progress=show)
     _report(deployment, source, form)
 
 
@@ -237,4 +237,5 @@ def _report(deployment: Deployment, source: Source | None, form: Format) -> None
     )
     shown = example(deployment.name, source)
     terminal.note(f"  {shown.command}")
-    terminal.note(f"  {shown.python}   # in Python, on the network {deployment.network}")
+    where = f"on the network {deployment.network}" if deployment.network else "on this machine"
+    terminal.note(f"  {shown.python}   # in Python, {where}")

@@ -40,6 +40,9 @@ _ERROR_CODES = {
     "UsageError": USAGE,
     "SpecError": USAGE,
     "NameTaken": USAGE,
+    "Unsupported": USAGE,
+    "DockerfileTooMuch": USAGE,
+    "RequirementsFailed": FUNCTION_FAILED,
     "BuildError": FUNCTION_FAILED,
     "DeployFailed": FUNCTION_FAILED,
 }

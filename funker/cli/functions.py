@@ -57,11 +57,12 @@ def list_functions(
         terminal.data("".join(f"{function.name}\n" for function in functions))
         return
     status = live.status(backend)
-    found = list(zip(functions, live.of(session, functions, status), strict=True))
+    found = list(zip(functions, live.of(backend, functions, status), strict=True))
     if form is not Format.TABLE:
         items = [_fields(function, state) for function, state in found]
         terminal.data(render(items, form, columns={}))
         return
+    terminal.note(f"backend: {backend.name} ({backend.place})")
     now = time.time()
     rows = [_row(function, state, now=now) for function, state in found]
     for warning in _warnings(found):
@@ -84,7 +85,7 @@ def inspect(
     items = [backend.inspect(name) for name in names]
     if form is not Format.NAME:
         functions = [backend.find(name) for name in names]
-        states = live.of(session, functions, live.status(backend))
+        states = live.of(backend, functions, live.status(backend))
         items = [_merged(*pair) for pair in zip(items, states, strict=True)]
     for name, item in zip(names, items, strict=True):
         for text in advice_lines(item):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from funker.cli import terminal
-from funker.cli.session import Session
 from funker.rpc.errors import FunkerError
 from funker.rpc.messages import PROTOCOL
 
@@ -70,9 +69,9 @@ def status(backend: Backend) -> dict[str, Any] | None:
 
 
 def of(
-    session: Session, functions: Sequence[FunctionStatus], status: Mapping[str, Any] | None
+    backend: Backend, functions: Sequence[FunctionStatus], status: Mapping[str, Any] | None
 ) -> list[Live]:
-    """The live state of each function. Asks the engine for images only where no replica tells."""
+    """The live state of each function. Images are asked for only where no replica tells."""
     known = status["functions"] if status else {}
     seen: dict[str, str | None] = {}
     found = []
@@ -80,7 +79,7 @@ def of(
         about = known.get(function.name)
         old = told_outdated((about or {}).get("replicas", ()))
         if old is None:
-            old = _has_old_image(session, function.reference, seen)
+            old = _has_old_image(backend, function.reference, seen)
         found.append(Live(about, old))
     return found
 
@@ -96,14 +95,13 @@ def told_outdated(replicas: Iterable[Mapping[str, Any]]) -> bool | None:
     return versions != {current_version()} if versions else None
 
 
-def _has_old_image(session: Session, reference: str, seen: dict[str, str | None]) -> bool:
+def _has_old_image(backend: Backend, reference: str, seen: dict[str, str | None]) -> bool:
     if not reference:
         return False
-    from funker.images.renew import image_version
     from funker.spec.runtime import current_version
 
     if reference not in seen:
-        seen[reference] = image_version(reference, docker=session.engine.client)
+        seen[reference] = backend.image_version(reference)
     version = seen[reference]
     return version is not None and version != current_version()
 
@@ -114,9 +112,9 @@ def _silence(status: Mapping[str, Any]) -> str:
         return ""
     age = status["snapshot_age_s"]
     if age is None and status.get("uptime_s", 0) > _SILENCE:
-        return "the reconciler has told the router nothing yet: see `docker service ls`"
+        return "the reconciler has told the router nothing yet: `funker up` starts it again"
     if age is not None and age > _SILENCE:
-        return f"the reconciler has been silent for {age:.0f}s: see `docker service ls`"
+        return f"the reconciler has been silent for {age:.0f}s: `funker up` starts it again"
     return ""
 
 

@@ -32,7 +32,7 @@ from funker.cli import (
     terminal,
 )
 from funker.cli.failures import UsageError
-from funker.cli.session import Session
+from funker.cli.session import Session, Which
 from funker.rpc.errors import FunkerError
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ app.command()(control.down)
 app.command()(control.keys)
 
 #: Options that work on either side of the command's name, and whether they take a value.
-_ANYWHERE = {"--context": True, "--debug": False}
+_ANYWHERE = {"--backend": True, "--context": True, "--debug": False}
 
 
 #: The parser's marks for what is required; docker has none.
@@ -77,7 +77,15 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _global_options(
     command: typer.Context,
-    context: Annotated[
+    backend: Annotated[  # noqa: ARG001  # the session reads it, and who has said so
+        Which | None,
+        typer.Option(
+            envvar="FUNKER_BACKEND",
+            help="Where functions run, else where a controller of this machine is up: local; "
+            "else: swarm.",
+        ),
+    ] = None,
+    context: Annotated[  # noqa: ARG001
         str | None,
         typer.Option(
             envvar="FUNKER_CONTEXT",
@@ -95,7 +103,7 @@ def _global_options(
         ),
     ] = False,
 ) -> None:
-    session = Session(context=context)
+    session = Session.of(command)
     command.obj = session
     command.call_on_close(session.close)
 

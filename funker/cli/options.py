@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -14,13 +15,11 @@ from funker.rpc.errors import FunkerError
 
 def functions(context: typer.Context, incomplete: str) -> list[str]:
     """Names for the shell's completion; none if they can't be had, since Tab can't show why."""
-    session = Session(context=context.find_root().params.get("context"))
     try:
-        names = [function.name for function in session.backend().functions()]
+        with contextlib.closing(Session.of(context)) as session:
+            names = [function.name for function in session.backend().functions()]
     except FunkerError:
         return []
-    finally:
-        session.close()
     return [name for name in names if name.startswith(incomplete)]
 
 

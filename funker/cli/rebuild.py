@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from funker.cli import failures, images, live, options, terminal
+from funker.cli import failures, live, options, terminal
 from funker.cli.failures import UsageError
 from funker.cli.session import Session
 from funker.rpc.errors import FunkerError
@@ -44,34 +43,30 @@ def rebuild(
     session: Session = command.obj
     backend = session.backend()
     code = failures.OK
-    for function in _chosen(session, backend, names or [], only_outdated=outdated):
+    for function in _chosen(backend, names or [], only_outdated=outdated):
         try:
-            _renew(session, backend, function, registry)
+            _renew(backend, function, registry)
         except FunkerError as error:  # of one function: the others can be renewed all the same
             terminal.fail(error)
             code = code or failures.exit_code(error)
     raise typer.Exit(code)
 
 
-def _chosen(
-    session: Session, backend: Backend, names: list[str], *, only_outdated: bool
-) -> list[FunctionStatus]:
+def _chosen(backend: Backend, names: list[str], *, only_outdated: bool) -> list[FunctionStatus]:
     if names:
         found = {function.name: function for function in map(backend.find, names)}
         return list(found.values())
     functions = backend.functions()
     if not only_outdated:
         return functions
-    states = live.of(session, functions, live.status(backend))
+    states = live.of(backend, functions, live.status(backend))
     chosen = [f for f, state in zip(functions, states, strict=True) if state.outdated]
     if not chosen:
         terminal.note("no function is outdated")
     return chosen
 
 
-def _renew(
-    session: Session, backend: Backend, function: FunctionStatus, registry: str | None
-) -> None:
+def _renew(backend: Backend, function: FunctionStatus, registry: str | None) -> None:
     name = function.name
     if not function.reference:
         terminal.note(
@@ -79,19 +74,13 @@ def _renew(
             "(`funker down`, `funker up`)"
         )
         return
-    from funker.images.renew import renew
-
     with terminal.progress() as show:
-        image = renew(function.reference, name=name, docker=session.engine.client, progress=show)
+        image = backend.renew(function, registry=registry, progress=show)
     if image is None:
         terminal.note(f"{name} has the current runtime")
         return
-    reference = image.id
-    if registry or "@" in function.reference:
-        registry, called = pushed_to(function.reference, name, registry)
-        reference = images.push_image(session, replace(image, name=called), registry)
     if function.stack:
-        shown = image.tag if reference == image.id else reference
+        shown = image.image if "@" in image.image else image.image_name
         lines = f"services:\n  {_short(function)}:\n    image: {shown}"
         terminal.warn(
             f"{name} belongs to the stack {function.stack}; in its stack file:\n"
@@ -99,27 +88,11 @@ def _renew(
         )
         return
     with terminal.progress() as show:
-        deployment = backend.set_image(name, reference, image.tag, progress=show)
+        deployment = backend.set_image(name, image.image, image.image_name, progress=show)
     for warning in deployment.warnings:
         terminal.warn(warning)
     terminal.data(f"{name}\n")
-    terminal.note(f"{name} {deployment.outcome}: {image.tag}")
-
-
-def pushed_to(reference: str, function: str, registry: str | None) -> tuple[str, str]:
-    """The registry for a new image, and its name there. `reference` is the old one.
-
-    Raises UsageError if it names no registry.
-    """
-    if registry:
-        return registry, function
-    home, _, called = images.repository_of(reference.partition("@")[0]).rpartition("/")
-    if not home:
-        raise UsageError(
-            f"{function} runs {reference}, which names no registry to push a new image to",
-            hint="Give one: --registry HOST[/PATH]",
-        )
-    return home, called
+    terminal.note(f"{name} {deployment.outcome}: {image.image_name}")
 
 
 def _short(function: FunctionStatus) -> str:

@@ -1,33 +1,87 @@
-"""The way from a command to the engine. Nothing else in the CLI chooses an engine or a backend."""
+"""The way from a command to its backend. Nothing else in the CLI chooses one, or an engine."""
 
 from __future__ import annotations
 
+import os
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from funker.cli.failures import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import typer
+
     from funker.backends.base import Backend
     from funker.backends.swarm.engine import Engine
 
 
-class Session:
-    """One command's connection to the engine that was meant; made when it is first needed."""
+class Which(StrEnum):
+    """The backends that a command can be told to use."""
 
-    def __init__(self, *, context: str | None = None) -> None:
+    SWARM = "swarm"
+    LOCAL = "local"
+
+
+class Session:
+    """One command's backend, chosen and connected when it is first needed.
+
+    The first of these says which: `--backend` or `--context` on the command line, FUNKER_BACKEND,
+    a local controller that runs; else the swarm of the docker context.
+    """
+
+    def __init__(
+        self,
+        *,
+        context: str | None = None,
+        backend: Which | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
+        """`backend` is the one that was asked for, by whatever means."""
         self._context = context
+        self._which = backend
+        self._environ = environ
         self._engine: Engine | None = None
 
-    @property
+    @classmethod
+    def of(cls, command: typer.Context) -> Session:
+        """The session that the global options ask for. Raises `UsageError`."""
+        given = command.find_root().params
+        context: str | None = given.get("context")
+        told: str | None = given.get("backend")
+        which = Which(told) if told else None
+        if context and _is_typed(command, "context"):
+            if which is Which.LOCAL and _is_typed(command, "backend"):
+                raise UsageError(
+                    "--context and --backend local exclude each other",
+                    hint="A context is an engine's, and the local backend has none.",
+                )
+            which = Which.SWARM
+        return cls(context=context, backend=which)
+
+    def which(self) -> Which:
+        """The backend of this session. Decided once: a controller may come up meanwhile."""
+        if self._which is None:
+            from funker.backends.local import running
+
+            self._which = Which.LOCAL if running(self._environ) else Which.SWARM
+        return self._which
+
+    def backend(self, *, subnet: str | None = None) -> Backend:
+        """Where functions run. `subnet` is of a swarm's network, if it has to be made.
+
+        Raises `BackendError`; never another engine than the one that was meant.
+        """
+        return open_backend(self, subnet=subnet)
+
     def engine(self) -> Engine:
-        """Raises BackendError; never another engine than the one that was meant."""
+        """The swarm's engine; for `open_backend`. Raises `BackendError`."""
         if self._engine is None:
             from funker.backends.swarm.engine import connect
 
             self._engine = connect(self._context)
         return self._engine
-
-    def backend(self, *, subnet: str | None = None) -> Backend:
-        """Where functions run. `subnet` is of their network, if it has to be made."""
-        return open_backend(self, subnet=subnet)
 
     def close(self) -> None:
         if self._engine is not None:
@@ -35,7 +89,19 @@ class Session:
 
 
 def open_backend(session: Session, *, subnet: str | None) -> Backend:
-    """The backend for a session: the swarm that its engine manages."""
-    from funker.backends.swarm.backend import Swarm
+    """The backend of a session. Imports that one alone: Docker's library takes its time."""
+    match session.which():
+        case Which.LOCAL:
+            from funker.backends.local.backend import Local
 
-    return Swarm(session.engine, subnet=subnet)
+            return Local()
+        case Which.SWARM:
+            from funker.backends.swarm.backend import Swarm
+
+            return Swarm(session.engine(), subnet=subnet)
+
+
+def _is_typed(command: typer.Context, option: str) -> bool:
+    """Whether a global option stands on the command line; else it may come from a variable."""
+    source = command.find_root().get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"

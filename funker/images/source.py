@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from docker.utils.build import exclude_paths
-
 from funker.images.script import dependencies
 from funker.rpc.errors import FunkerError
 from funker.spec.values import check_name
@@ -126,6 +124,8 @@ def read_source(path: Path | str, *, name: str | None = None, handler: str | Non
 def select_files(root: Path) -> tuple[SourceFile, ...]:
     """What `.dockerignore` lets through, sorted. Sockets, pipes and devices are no source."""
     patterns = [*ALWAYS_IGNORED, *_ignore_patterns(root / ".dockerignore")]
+    from docker.utils.build import exclude_paths  # only who reads a source waits for it
+
     selected = sorted(exclude_paths(str(root), patterns))
     files = (_describe(root / path, path.replace(os.sep, "/")) for path in selected)
     return tuple(file for file in files if file is not None)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from funker.backends.base import DeployFailed, ImageMissing, NoNodeFits
+from funker.backends.names import choose
 from funker.backends.swarm.advice import advise
-from funker.backends.swarm.names import choose
 from funker.backends.swarm.placement import place
 from funker.backends.swarm.report import with_image
 from funker.backends.swarm.rollout import Rollout

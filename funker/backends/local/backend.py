@@ -11,11 +11,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from funker.backends.base import (
-    BackendError,
     Controller,
     ControlPlane,
     DeployFailed,
@@ -24,13 +22,15 @@ from funker.backends.base import (
     LogLine,
     NoController,
     Outcome,
+    Prepared,
     Progress,
     Transport,
+    Unsupported,
     silent,
 )
 from funker.backends.local import control, fleet, journal, plane, routing, snapshot
 from funker.backends.local.state import Record, StateDirectory
-from funker.backends.swarm.names import choose
+from funker.backends.names import choose
 from funker.spec import FunctionSpec
 
 #: Seconds of one question for news to the agent.
@@ -39,6 +39,8 @@ _WAIT_S = 30.0
 _HEARD_S = 5.0
 #: Lines of the replicas' output that a failed deploy shows.
 _TAIL = 20
+
+_NO_IMAGES = "Images are for a swarm: a local function is deployed from its source."
 
 #: What a spec may say that needs an engine, and what to do without.
 _NEEDS_ENGINE = {
@@ -54,23 +56,6 @@ _NEEDS_ENGINE = {
 }
 
 
-class Unsupported(BackendError):
-    """Raised for what the local backend can't do. `field` is the spec's or the option's name."""
-
-    def __init__(self, field: str, *, hint: str) -> None:
-        super().__init__(f"{field}: the local backend has no such thing", hint=hint)
-        self.field = field
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """What a source has become: the fields of a spec that say so."""
-
-    image: str
-    image_name: str
-    platform: str = ""
-
-
 class Local:
     """The backend `local`, for the state directory that `environ` names."""
 
@@ -80,16 +65,72 @@ class Local:
         self._environ = dict(os.environ if environ is None else environ)
         self._state = StateDirectory.of(self._environ)
 
-    # Functions
+    @property
+    def place(self) -> str:
+        """The state directory."""
+        return str(self._state.root)
 
-    def prepare(self, source: snapshot.Material, *, progress: Progress = silent) -> Prepared:
+    # What images are elsewhere
+
+    def ready(self) -> None:
+        """Raises `NoController`."""
+        control.ask(self._state, "status")
+
+    def prepare(
+        self,
+        source: snapshot.Material,
+        *,
+        base: str | None = None,  # noqa: ARG002
+        registry: str | None = None,  # noqa: ARG002
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared:
         """Copies the source and installs its requirements: what building is to the swarm.
 
         Raises `BackendError` for what can't run here, `RequirementsFailed`, or `StateUnusable`.
         """
+        if tag:
+            _refuse("tag")
         self._state.create()
         taken = snapshot.take(self._state, source, environ=self._environ, progress=progress)
         return Prepared(image=f"sha256:{taken}", image_name=f"{source.name}:{taken[:12]}")
+
+    def adopt(
+        self,
+        reference: str,  # noqa: ARG002
+        name: str,  # noqa: ARG002
+        *,
+        registry: str | None = None,  # noqa: ARG002
+        progress: Progress = silent,  # noqa: ARG002
+    ) -> Prepared:
+        """Raises `Unsupported`."""
+        _refuse("image")
+
+    def push(
+        self,
+        reference: str,  # noqa: ARG002
+        registry: str,  # noqa: ARG002
+        *,
+        progress: Progress = silent,  # noqa: ARG002
+    ) -> str:
+        """Raises `Unsupported`."""
+        _refuse("push")
+
+    def image_version(self, reference: str) -> str | None:  # noqa: ARG002
+        """None: replicas have the runtime of the controller, which replaces those of another."""
+        return None
+
+    def renew(
+        self,
+        function: FunctionStatus,  # noqa: ARG002
+        *,
+        registry: str | None = None,  # noqa: ARG002
+        progress: Progress = silent,  # noqa: ARG002
+    ) -> Prepared | None:
+        """None: replicas have the runtime of the controller."""
+        return None
+
+    # Functions
 
     def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
         """Writes the function's file; returns when its replicas are up.
@@ -115,7 +156,7 @@ class Local:
             outcome=outcome,
             image=spec.image_name or spec.image,
             replicas=spec.replicas,
-            network=self.name,
+            network="",
             restarted=before is None or before.revision != record.revision,
             warnings=tuple(_warnings(spec, image)),
         )
@@ -216,8 +257,7 @@ class Local:
         """
         for field in ("image", "subnet", "publish"):
             if getattr(options, field):
-                raise Unsupported(field, hint="Leave it out: it is for the controller of a swarm.")
-
+                _refuse(field, "Leave it out: it is for the controller of a swarm.")
         return plane.up(self._state, environ=self._environ, progress=progress)
 
     def down(self, *, progress: Progress = silent) -> list[str]:
@@ -228,6 +268,16 @@ class Local:
             names = "1 function stays" if count == 1 else f"{count} functions stay"
             changes.append(f"{names}: `funker up --backend local` starts them again")
         return changes
+
+    def keys(self, *, progress: Progress = silent) -> list[str]:  # noqa: ARG002
+        """Makes none: they are made as the controller comes up, and go with it."""
+        return []
+
+    def client_key(self) -> str:
+        """The key file of callers on this machine. Raises `NoController`."""
+        control.ask(self._state, "status")
+        with self._state.errors():
+            return self._state.client_key.read_text()
 
     # Inside
 
@@ -320,10 +370,14 @@ class Local:
         return "\n".join(line.text for line in lines)
 
 
+def _refuse(field: str, hint: str = _NO_IMAGES) -> NoReturn:
+    raise Unsupported("local", field, hint=hint)
+
+
 def _check(spec: FunctionSpec) -> None:
     for field, hint in _NEEDS_ENGINE.items():
         if getattr(spec, field):
-            raise Unsupported(field, hint=hint)
+            _refuse(field, hint)
 
 
 def _warnings(spec: FunctionSpec, image: snapshot.Snapshot) -> Iterator[str]:

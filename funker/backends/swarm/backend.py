@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from funker.backends.base import (
     BackendError,
@@ -25,6 +25,7 @@ from funker.backends.base import (
     NameTaken,
     NoNodeFits,
     Outcome,
+    Prepared,
     Progress,
     Transport,
     silent,
@@ -45,6 +46,9 @@ from funker.backends.swarm.store import Store
 from funker.rpc.errors import CallError
 from funker.spec import FunctionSpec
 
+if TYPE_CHECKING:
+    from funker.images.source import Source
+
 #: Lines of the replicas' output that a failed deploy shows.
 _TAIL = 20
 
@@ -59,6 +63,72 @@ class Swarm:
         self._engine = engine
         self._store = Store(engine)
         self._subnet = subnet
+
+    @property
+    def place(self) -> str:
+        """The engine's address."""
+        return self._engine.host
+
+    # -- images: only who needs one imports what makes them ------------------------------------
+
+    def ready(self) -> None:
+        """Raises `NotASwarm`, `NotAManager` or `EngineUnavailable`."""
+        self._engine.require_manager()
+
+    def prepare(
+        self,
+        source: Source,
+        *,
+        base: str | None = None,
+        registry: str | None = None,
+        tag: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared:
+        """Builds the image unless the engine has it. Raises `BuildError`, `PushError`."""
+        from funker.backends.swarm import images
+
+        return images.made(
+            self._engine, source, base=base, registry=registry, tag=tag, progress=progress
+        )
+
+    def adopt(
+        self,
+        reference: str,
+        name: str,
+        *,
+        registry: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared:
+        """The engine's image of this name or ID, else its registry's. Raises `ImageMissing`."""
+        from funker.backends.swarm import images
+
+        return images.adopted(self._engine, reference, name, registry=registry, progress=progress)
+
+    def push(self, reference: str, registry: str, *, progress: Progress = silent) -> str:
+        """`REGISTRY/NAME@sha256:...`. Raises `ImageMissing` or `PushError`."""
+        from funker.backends.swarm import images
+
+        return images.pushed(self._engine, reference, registry, progress=progress)
+
+    def image_version(self, reference: str) -> str | None:
+        """By the image's label, if the engine has it."""
+        from funker.images.renew import image_version
+
+        return image_version(reference, docker=self._engine.client)
+
+    def renew(
+        self,
+        function: FunctionStatus,
+        *,
+        registry: str | None = None,
+        progress: Progress = silent,
+    ) -> Prepared | None:
+        """A new image on top of the old one. Raises `BuildError` or `PushError`."""
+        from funker.backends.swarm import images
+
+        return images.renewed(self._engine, function, registry=registry, progress=progress)
+
+    # -- functions -----------------------------------------------------------------------------
 
     def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
         """Creates or updates the service; returns when its replicas are up.

@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from funker.backends import names
 from funker.backends.base import Observed
-from funker.backends.swarm import advice, names, overlay, report, slots
+from funker.backends.swarm import advice, overlay, report, slots
 from funker.backends.swarm.changes import Changes
 from funker.backends.swarm.contexts import endpoint
 from funker.backends.swarm.engine import Engine

@@ -57,7 +57,7 @@ def up(
     info = engine.require_manager()
     before = parts.services(engine)
     _check_owners(before)
-    image = options.image or (options.build() if options.build else "")
+    image = options.image or _built(engine, options, progress)
     with engine.errors():
         image = _resolved(engine, image, before, progress)
         node, warning = _node(engine, image, info, before)
@@ -162,6 +162,18 @@ def _socket(engine: Engine, info: Mapping[str, Any]) -> str:
     if path == engine.host or info.get("OperatingSystem") == "Docker Desktop":
         return _SOCKET
     return _SOCKET if os.path.realpath(path) == os.path.realpath(_SOCKET) else path
+
+
+def _built(engine: Engine, options: ControlPlane, progress: Progress) -> str:
+    """The ID of an image that is built for it, or its name by digest in the registry."""
+    from funker.images import controller
+    from funker.images.registry import push
+
+    docker = engine.client
+    built = controller.build(docker=docker, progress=progress, base=options.base or None)
+    if options.registry:
+        return push(built, options.registry, docker=docker, progress=progress)
+    return built.id
 
 
 def _resolved(engine: Engine, image: str, before: Iterable[Service], progress: Progress) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 import docker.errors
 
+from funker.backends import names
 from funker.backends.base import BackendError, NameTaken, Progress
-from funker.backends.swarm import names, overlay, report, rollout, slots
+from funker.backends.swarm import overlay, report, rollout, slots
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
 from funker.spec import FUNCTION_LABEL

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from funker.backends.base import DeployFailed, ImageMissing, NoController
-from funker.backends.local.backend import Unsupported
+from funker.backends.base import DeployFailed, ImageMissing, NoController, Unsupported
 from funker.rpc.errors import FunctionCrashed, FunctionError, FunctionNotFound, InitFailed
 from funker.spec import FunctionSpec
 
