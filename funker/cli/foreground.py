@@ -44,9 +44,7 @@ Environment = Annotated[
 Name = Annotated[
     str | None, typer.Option("-n", "--name", metavar="NAME", help="The function's name.")
 ]
-Replicas = Annotated[
-    int, typer.Option(metavar="N", min=1, help="Replicas that wait for calls.")
-]
+Replicas = Annotated[int, typer.Option(metavar="N", min=1, help="Replicas that wait for calls.")]
 Timeout = Annotated[
     str | None,
     typer.Option(
@@ -70,10 +68,13 @@ class Foreground:
         self.name = spec.name
         self.backend = own.backend
         self._variables = own.variables
+        self._before = self._known()
         self._spec = spec
         self._output: _Output | None = None
         #: Whether a version of it serves, or has.
         self.serves = False
+        #: Whether it is about to go, so that whoever loses touch with it needn't say so.
+        self.ending = False
 
     def deploy(
         self,
@@ -104,6 +105,11 @@ class Foreground:
             self._output.start()
         return deployment
 
+    def require_controller(self) -> None:
+        """Raises `NoController` where nobody could tell what becomes of a call."""
+        with self.backend.controller():
+            pass
+
     def told(self, source: Source) -> None:
         """Say how to call it from elsewhere."""
         shown = example(self.name, source)
@@ -114,11 +120,11 @@ class Foreground:
         terminal.note(f"  {shown.python}   # in Python, {where}")
 
     def calls(self) -> Iterator[Mapping[str, Any]]:
-        """The records of calls as they end, for ever; None of those from before.
+        """The records of calls as they end, for ever; none of a namesake from before.
 
         Raises `NoController`, at once where there is none.
         """
-        seen: set[str] | None = None
+        seen = self._before
         heard = time.monotonic()
         while True:
             with self.backend.controller() as controller:
@@ -129,15 +135,25 @@ class Foreground:
                         time.sleep(POLL_S)
                         continue
                     heard = time.monotonic()
-                    ids = {record["id"] for record in records}
-                    if seen is not None:
-                        yield from (r for r in reversed(records) if r["id"] not in seen)
-                    seen = ids
+                    yield from (r for r in reversed(records) if r["id"] not in seen)
+                    seen = {record["id"] for record in records}
                     time.sleep(POLL_S)
             heard = time.monotonic()
 
+    def _known(self) -> set[str]:
+        """The calls of this name that the router knows already."""
+        from funker.backends.base import NoController
+
+        try:
+            with self.backend.controller() as controller:
+                records = controller.query("calls", function=self.name)
+        except (NoController, RouterUnavailable):
+            return set()
+        return {record["id"] for record in records}
+
     def remove(self) -> None:
         """The function goes; what is busy finishes first."""
+        self.ending = True
         ending = threading.Timer(_PATIENCE_S, terminal.note, [_ENDING.format(name=self.name)])
         ending.daemon = True
         ending.start()
