@@ -14,31 +14,30 @@ import sys
 
 import zmq
 
-from benchmarks.echo.frames import receive, send
+from benchmarks.echo.wire import Wire
 from funker.rpc.messages import Pong, encode
 
 
 def forward(url: str, callers: list[bytes], replicas: list[bytes]) -> None:
-    sock = zmq.Context().socket(zmq.ROUTER)
-    sock.setsockopt(zmq.SNDHWM, 0)
-    sock.setsockopt(zmq.RCVHWM, 0)
-    sock.setsockopt(zmq.BACKLOG, 4096)
-    sock.bind(url)
+    wire = Wire(zmq.Context())
+    wire.socket.setsockopt(zmq.BACKLOG, 4096)
+    wire.socket.bind(url)
     theirs = dict(zip(replicas, itertools.cycle(callers), strict=False))
     turns = {c: itertools.cycle([r for r in replicas if theirs[r] == c]) for c in callers}
     print("forwarding", file=sys.stderr, flush=True)
     missing = {*callers, *replicas}
     while missing:
-        missing.discard(sock.recv_multipart()[0])
+        wire.socket.poll()
+        missing.discard(wire.receive()[0])
     for caller in callers:
-        sock.send_multipart([caller, *encode(Pong(number=1, stamp=1))])
+        wire.send(caller, *encode(Pong(number=1, stamp=1)))
     while True:
-        sock.poll()
+        wire.socket.poll()
         with contextlib.suppress(zmq.Again):
             for _ in range(256):
-                peer, *frames = receive(sock)
-                caller = theirs.get(peer)
-                send(sock, [next(turns[peer]) if caller is None else caller, *frames])
+                peer, *frames = wire.receive()
+                home = theirs.get(peer)
+                wire.send(next(turns[peer]) if home is None else home, *frames)
 
 
 if __name__ == "__main__":

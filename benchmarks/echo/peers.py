@@ -23,7 +23,7 @@ from typing import Any
 
 import zmq
 
-from benchmarks.echo.frames import receive, send
+from benchmarks.echo.wire import Wire
 from funker.rpc.keys import client_keys, secure
 from funker.rpc.messages import Error, Ping, Pong, Ready, decode, encode
 
@@ -50,13 +50,14 @@ class Peers:
     ) -> None:
         context = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 8192)
-        self._sock = context.socket(zmq.ROUTER)
-        self._sock.setsockopt(zmq.SNDHWM, 0)
-        self._sock.setsockopt(zmq.RCVHWM, 0)
+        self._wire = Wire(context)
+        self._say = self._wire.send
         self._keys = client_keys({"FUNKER_KEY_FILE": key_file}) if key_file else None
         self._url, self._pings, self._delay_s = url, pings, delay_s
         self._body = b"x" * body_bytes
-        self._functions = list(replicas)
+        self._functions = [function.encode() for function in replicas]
+        # Of the ids of this process' calls.
+        self._mark = prefix.encode().hex().encode().rjust(6, b"0")
         self._callers = [f"{prefix}C{n}".encode() for n in range(callers)]
         self._replicas = {
             f"{prefix}R.{function}.{n}".encode(): function
@@ -75,13 +76,13 @@ class Peers:
         """Connect everybody; replicas say READY, callers echo."""
         for n, name in enumerate([*self._callers, *self._replicas]):
             # How it is called there, and how its connection is called here.
-            self._sock.setsockopt(zmq.ROUTING_ID, name)
-            self._sock.setsockopt(zmq.CONNECT_ROUTING_ID, name)
-            secure(self._sock, self._keys)
-            self._sock.connect(self._url)
+            self._wire.socket.setsockopt(zmq.ROUTING_ID, name)
+            self._wire.socket.setsockopt(zmq.CONNECT_ROUTING_ID, name)
+            secure(self._wire.socket, self._keys)
+            self._wire.socket.connect(self._url)
             if (function := self._replicas.get(name)) is not None:
                 ready = Ready(function=function, replica=name.decode(), session=f"{n:032x}")
-                self._sock.send_multipart([name, *encode(ready)])
+                self._say(name, *encode(ready))
         self._ping()
         give_up = time.monotonic() + PATIENCE_S
         while not all(self._stamps.values()):
@@ -123,8 +124,8 @@ class Peers:
     def _make_call(self) -> None:
         self._number += 1
         caller = self._callers[self._number % len(self._callers)]
-        function = self._functions[self._number % len(self._functions)].encode()
-        id = b"%s%026x" % (caller.hex().encode()[-6:].rjust(6, b"0"), self._number)
+        function = self._functions[self._number % len(self._functions)]
+        id = b"%s%026x" % (self._mark, self._number)
         self._open[id] = time.monotonic()
         header = b'{"id":"%s","function":"%s","deadline_ms":600000}' % (id, function)
         self._say(caller, b"CALL", header, self._body)
@@ -139,10 +140,10 @@ class Peers:
         if self._late:
             due = int((self._late[0][0] - time.monotonic()) * 1000) + 1
             patience_ms = max(0, min(patience_ms, due))
-        if patience_ms == 0 or self._sock.poll(patience_ms):
+        if patience_ms == 0 or self._wire.socket.poll(patience_ms):
             for _ in range(256):
                 try:
-                    self._hear(*receive(self._sock))
+                    self._hear(*self._wire.receive())
                 except zmq.Again:
                     break
         now = time.monotonic()
@@ -178,12 +179,9 @@ class Peers:
     def _ping(self) -> None:
         self._ping_at = time.monotonic() + PING_S
         for caller, stamp in self._stamps.items():
-            self._sock.send_multipart([caller, *encode(Ping(number=1, echo=stamp))])
+            self._say(caller, *encode(Ping(number=1, echo=stamp)))
         for replica in self._replicas:
             self._say(replica, b"PING", b'{"number":1}')
-
-    def _say(self, me: bytes, *frames: bytes) -> None:
-        send(self._sock, [me, *frames])
 
 
 def main() -> None:

@@ -115,7 +115,8 @@ class Memory:
         progress: Progress = silent,  # noqa: ARG002
     ) -> Prepared:
         """Every image exists here."""
-        return Prepared(image=_IMAGE, image_name=reference)
+        image = reference if "sha256:" in reference else _IMAGE
+        return Prepared(image=image, image_name=reference)
 
     def push(self, reference: str, registry: str, *, progress: Progress = silent) -> str:
         """Sends nothing."""

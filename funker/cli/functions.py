@@ -56,13 +56,14 @@ def list_functions(
     if form is Format.NAME:  # for loops and completions: nobody else is asked
         terminal.data("".join(f"{function.name}\n" for function in functions))
         return
+    if form is Format.TABLE:
+        terminal.note(f"backend: {backend.name} ({backend.place})")
     status = live.status(backend)
     found = list(zip(functions, live.of(backend, functions, status), strict=True))
     if form is not Format.TABLE:
         items = [_fields(function, state) for function, state in found]
         terminal.data(render(items, form, columns={}))
         return
-    terminal.note(f"backend: {backend.name} ({backend.place})")
     now = time.time()
     rows = [_row(function, state, now=now) for function, state in found]
     for warning in _warnings(found):

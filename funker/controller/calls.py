@@ -233,6 +233,8 @@ class Calls:
             call.phase = Phase.ANSWERED
             call.error = error
             self._ledger.log(call, error, replica.ready.replica, now)
+            if replica.ready.once and not refused:
+                replica.leaving = True  # without a BYE, which would compete with the outcome
             self._replicas.vacate(replica)
             self._waiting.hand_out(replica.function, now)
 

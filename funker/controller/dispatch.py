@@ -27,7 +27,6 @@ from funker.controller.tables import (
     Printed,
     Received,
     Send,
-    Tick,
     Unreachable,
 )
 from funker.controller.waiting import Waiting
@@ -85,19 +84,16 @@ class Dispatch:
 
     def on(self, event: Event, now: float) -> list[Action]:
         """The actions that follow, in order."""
-        match event:
-            case Passing(peer, kind, id, frames):
-                self._note_heard(peer, now)
-                self._passing[kind](peer, id, frames, now)
-            case Received(peer, message, frames):
-                self._note_heard(peer, now)
-                self._on_received(peer, message, frames, now)
-            case Unreachable(peer, id):
-                self._on_unreachable(peer, id, now)
-            case Catalogue():
-                self._on_catalogue(event, now)
-            case Tick():
-                pass
+        if type(event) is Passing:
+            self._note_heard(event.peer, now)
+            self._passing[event.kind](event.peer, event.id, event.frames, now)
+        elif type(event) is Received:
+            self._note_heard(event.peer, now)
+            self._on_received(event.peer, event.message, event.frames, now)
+        elif type(event) is Unreachable:
+            self._on_unreachable(event.peer, event.call, now)
+        elif type(event) is Catalogue:
+            self._on_catalogue(event, now)
         if now >= self._sweep_at:
             self._sweep(now)
         if now >= self._ledger.agenda.soonest():

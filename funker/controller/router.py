@@ -32,7 +32,7 @@ from funker.controller.tables import Event, Finish, Printed, Received, Send, Tic
 from funker.rpc.errors import FunkerError, PayloadTooLarge, ProtocolError, Unauthorized
 from funker.rpc.messages import Call, Error, Message, Query, Reply, Snapshot, decode, encode
 
-#: Messages that are taken from a socket before the clock and the other socket are looked at.
+#: Messages that are taken from a socket before the others are looked at.
 BATCH = 256
 #: Bytes of a call's header. What is said about a call repeats parts of it, and has to fit as well.
 MAX_CALL_HEADER = 16 * 1024
@@ -94,12 +94,13 @@ class Router:
         self._stopping = True
 
     def _receive(self, listener: Listener) -> None:
-        now = time.monotonic()
         for _ in range(BATCH):
             try:
                 peer, frames = listener.receive()
             except zmq.Again:
                 return
+            # Anew for each: large bodies take long, and a caller stands for a moment only.
+            now = time.monotonic()
             try:
                 if listener is self._control:
                     listener.send(peer, encode(self._reply(decode(frames), listener)))
@@ -129,14 +130,15 @@ class Router:
         events = [event]
         for happened in events:
             for action in self._dispatch.on(happened, now):
-                match action:
-                    case Send(peer, what, call):
-                        if not self._deliver(peer, what):
-                            events.append(Unreachable(peer, call))
-                    case Finish(record):
-                        self._log.add(record, at=time.time())
-                    case Printed(id, text):
-                        self._log.printed(id, text)
+                # By type and in the order of their numbers: this is as hot as it gets here.
+                if type(action) is Send:
+                    peer, what, call = action
+                    if not self._deliver(peer, what):
+                        events.append(Unreachable(peer, call))
+                elif type(action) is Finish:
+                    self._log.add(action.record, at=time.time())
+                elif type(action) is Printed:
+                    self._log.printed(action.id, action.text)
 
     def _deliver(self, peer: bytes, what: Message | Sequence[bytes]) -> bool:
         try:

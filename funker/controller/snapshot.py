@@ -40,11 +40,9 @@ class Observed:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ProtocolError(f"SNAPSHOT: not a catalogue: {error!r}") from None
         self.at, self.functions = now, functions
-        unrouted = {
-            function: about["problem"] or "they have no key, or aren't on its network"
-            for function, about in functions.items()
-            if not about["routed"]
-        }
+        unrouted = frozenset(
+            function for function, about in functions.items() if not about["routed"]
+        )
         return Catalogue(names, unrouted)
 
 

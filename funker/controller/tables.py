@@ -7,9 +7,8 @@ replicas and their pools in `replicas`.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from funker.controller.forward import addressed
@@ -30,7 +29,7 @@ class Limits(NamedTuple):
     queue: int = 16_384
     caller: int = 16_384
     queued_bytes: int = 256 << 20
-    names: int = 1024
+    names: int = 16_384
 
 
 # Events
@@ -63,11 +62,11 @@ class Unreachable(NamedTuple):
 class Catalogue(NamedTuple):
     """What functions there are: each full name with its short names.
 
-    `unrouted` has those whose replicas can't join this router, and why.
+    `unrouted` has those whose replicas can't join this router.
     """
 
     functions: Mapping[str, Sequence[str]]
-    unrouted: Mapping[str, str] = MappingProxyType({})
+    unrouted: Collection[str] = frozenset()
 
 
 class Tick(NamedTuple):

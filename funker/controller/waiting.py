@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from funker.controller.callers import stands
 from funker.controller.forward import header
@@ -31,8 +31,8 @@ class Waiting:
     """The queues of all functions."""
 
     def __init__(self, *, ledger: Ledger, replicas: Replicas, names: Names, limits: Limits) -> None:
-        #: Why replicas of these functions can't join this router.
-        self.unrouted: Mapping[str, str] = {}
+        #: Functions whose replicas can't join this router.
+        self.unrouted: Collection[str] = ()
         self._ledger = ledger
         self._replicas = replicas
         self._names = names
@@ -77,13 +77,13 @@ class Waiting:
 
     def _unrouted(self, function: str, now: float) -> Error | None:
         """Why calls of this function can't come through here; None if they can."""
-        problem = self.unrouted.get(function)
         pool = self._replicas.pools.get(function)
-        if problem is None or (pool is not None and _joined_lately(pool, now)):
+        if function not in self.unrouted or (pool is not None and _joined_lately(pool, now)):
             return None
         return Error(
             code="router_unavailable",
-            message=f"no replica of {function} can join the router: {problem}",
+            message=f"the replicas of {function} can't join the router: "
+            "they lack its key, or aren't on its network",
             hint=f"`funker deploy` it again, or give its replicas the key themselves: "
             f"`docker service update --secret-add funker-client-key {function}`",
             function=function,

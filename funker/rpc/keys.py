@@ -65,7 +65,7 @@ def find_client_file(environ: Mapping[str, str]) -> KeyFile | None:
 def _local_file(environ: Mapping[str, str]) -> str:
     if told := environ.get("FUNKER_STATE_DIR"):
         return f"{told}/{LOCAL_FILE}"
-    if told := environ.get("XDG_STATE_HOME"):
+    if (told := environ.get("XDG_STATE_HOME", "")).startswith("/"):  # others are to be ignored
         return f"{told}/funker/{LOCAL_FILE}"
     home = environ.get("HOME")
     return f"{home}/.local/state/funker/{LOCAL_FILE}" if home else ""

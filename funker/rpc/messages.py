@@ -240,6 +240,8 @@ class Ready(Message, kind="READY"):
     free: Count = 1
     #: The calls that it runs, or whose outcome nobody has acknowledged.
     held: Strings = ()
+    #: It takes one call in its life: after an outcome it is free for no other, and says no BYE.
+    once: bool = False
     protocol: Count = PROTOCOL
 
 

@@ -550,7 +550,7 @@ def test_an_unknown_context_is_an_error_and_no_other_engine(typed, monkeypatch, 
 
 def test_ls_prints_a_table_json_yaml_or_names(typed, memory):
     code, out, err = typed("ls")
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "backend: memory (this process)\n")
     header, first, second = out.splitlines()
     assert header.split() == ["NAME", "REPLICAS", "STATUS", "IMAGE", "AGE"]
     assert first.split()[:3] == ["add", "1/1", "ok"]

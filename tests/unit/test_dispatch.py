@@ -350,6 +350,22 @@ def test_a_bye_that_holds_the_call_leaves_it_there() -> None:
     assert desk.phase() == "sent"
 
 
+def test_a_replica_for_one_call_gets_no_other_after_its_outcome() -> None:
+    desk = queued()
+    desk.joins(once=True)
+    desk.called(id=OTHER_ID)
+    assert handed(desk.hears(ONE, Result(id=ID))) == []
+    assert handed(desk.joins(TWO, once=True)) == [(TWO, OTHER_ID)]
+
+
+def test_a_replica_for_one_call_that_has_refused_it_gets_another() -> None:
+    desk = queued()
+    desk.joins(once=True)
+    desk.called(id=OTHER_ID)
+    refusal = Error(id=ID, code="deadline_exceeded", message="late", retry_safe=True)
+    assert handed(desk.hears(ONE, refusal)) == [(ONE, OTHER_ID)]
+
+
 def test_a_call_that_could_not_be_sent_goes_to_another_replica_at_once() -> None:
     desk = sent(TWO)
     assert handed(desk.sees(Unreachable(ONE, ID))) == [(TWO, ID)]
@@ -1525,7 +1541,7 @@ def test_names_that_somebody_has_told_of_are_not_bounded_by_that() -> None:
 # Functions whose replicas can't come here
 
 
-UNROUTED = Catalogue({"add": ["a"], "sub": []}, {"add": "no key"})
+UNROUTED = Catalogue({"add": ["a"], "sub": []}, frozenset({"add"}))
 
 
 def test_calls_that_wait_for_a_function_that_cant_come_here_are_told() -> None:
@@ -1533,7 +1549,7 @@ def test_calls_that_wait_for_a_function_that_cant_come_here_are_told() -> None:
     desk.called(id=OTHER_ID, function="sub")
     said = desk.sees(UNROUTED)
     assert errors(said) == [(ANN, "router_unavailable", True)]
-    assert "no key" in error(said).message
+    assert "lack its key" in error(said).message
     assert "--secret-add funker-client-key add" in error(said).hint
     assert (desk.phase(), desk.phase(OTHER_ID)) == (None, "queued")
     assert desk.record.outcome == "router_unavailable"

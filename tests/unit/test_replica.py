@@ -141,6 +141,13 @@ def without_beats(actions: list[Action]) -> list[Action]:
     ]
 
 
+def test_one_that_somebody_keeps_leaves_at_once_when_its_idle_worker_dies() -> None:
+    identity = Identity(FUNCTION, (FUNCTION, ALIAS), REPLICA, SESSION)
+    replica = Replica(identity, timeout=TIMEOUT_S, max_body=MAX_BODY, now=0.0, kept=True)
+    replica.on(Loaded(), 0.0)
+    assert replica.on(Died("was killed by SIGKILL", ""), 1.0) == [Exit(1)]
+
+
 # BOOT
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 
-from funker.backends.local import state
+from funker.backends.local import places
 
 
 def running(environ: Mapping[str, str]) -> bool:
     """Whether a local controller of this user is up. Takes well under a millisecond."""
-    path = state.StateDirectory.of(environ).agent_socket
+    path = places.agent_socket(places.root(environ))
     with socket.socket(socket.AF_UNIX) as sock:
         try:
             sock.connect(path)

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from funker.backends.base import (
     Controller,
@@ -32,6 +32,9 @@ from funker.backends.local import control, fleet, journal, plane, routing, snaps
 from funker.backends.local.state import Record, StateDirectory
 from funker.backends.names import choose
 from funker.spec import FunctionSpec
+
+if TYPE_CHECKING:
+    from funker.images.source import Source
 
 #: Seconds of one question for news to the agent.
 _WAIT_S = 30.0
@@ -78,7 +81,7 @@ class Local:
 
     def prepare(
         self,
-        source: snapshot.Material,
+        source: Source,
         *,
         base: str | None = None,  # noqa: ARG002
         registry: str | None = None,  # noqa: ARG002
@@ -87,10 +90,14 @@ class Local:
     ) -> Prepared:
         """Copies the source and installs its requirements: what building is to the swarm.
 
-        Raises `BackendError` for what can't run here, `RequirementsFailed`, or `StateUnusable`.
+        Raises `SourceError`, `BackendError` for what can't run here, `RequirementsFailed`, or
+        `StateUnusable`.
         """
+        from funker.images.source import check_syntax
+
         if tag:
             _refuse("tag")
+        check_syntax(source)
         self._state.create()
         taken = snapshot.take(self._state, source, environ=self._environ, progress=progress)
         return Prepared(image=f"sha256:{taken}", image_name=f"{source.name}:{taken[:12]}")
@@ -392,7 +399,7 @@ def _described(record: Record, status: control.Status) -> FunctionStatus:
     problem = fleet.problem(status, record.name)
     return FunctionStatus(
         name=record.name,
-        image=record.spec["image_name"] or record.spec["image"],
+        image=record.spec.get("image_name") or record.spec["image"],
         wanted=record.replicas,
         running=seen.get("running", 0),
         created=record.created,

@@ -37,7 +37,7 @@ class LocalFleet:
                 names=(name,),
                 wanted=record.replicas,
                 running=status["functions"].get(name, {}).get("running", 0),
-                image=record.spec["image_name"],
+                image=record.spec.get("image_name", ""),
                 problem=problem(status, name),
             )
             for name, record in self._state.records().items()

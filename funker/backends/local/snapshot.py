@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from funker.backends.base import BackendError, ImageMissing, Progress
 from funker.backends.local import dockerfile
@@ -24,43 +24,11 @@ from funker.backends.local.process import remove_tree
 from funker.backends.local.runtime import new_directory
 from funker.backends.local.state import StateDirectory
 
+if TYPE_CHECKING:
+    from funker.images.source import Source, SourceFile
+
 #: Seconds for which a snapshot is kept though no function uses it: its deploy may be under way.
 KEEP_S = 3600.0
-
-
-class File(Protocol):
-    """One entry of a source."""
-
-    @property
-    def path(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def executable(self) -> bool: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def location(self) -> Path: ...
-    def read(self) -> bytes: ...
-
-
-class Material(Protocol):
-    """What a function is made of, as `funker.images.source` reads it."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def handler(self) -> str: ...
-    @property
-    def files(self) -> Sequence[File]: ...
-    @property
-    def packages(self) -> Sequence[str]: ...
-    @property
-    def requirements(self) -> bool: ...
-    @property
-    def requirements_need_files(self) -> bool: ...
-    @property
-    def own_dockerfile(self) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +49,7 @@ class SourceChanged(BackendError):
 
 
 def take(
-    state: StateDirectory, source: Material, *, environ: Mapping[str, str], progress: Progress
+    state: StateDirectory, source: Source, *, environ: Mapping[str, str], progress: Progress
 ) -> str:
     """The hash of the source's snapshot, which is made unless it is there.
 
@@ -140,7 +108,7 @@ def prune(state: StateDirectory, used: set[str]) -> None:
             remove_tree(state.code / manifest.stem)
 
 
-def _python(source: Material, files: str, environ: Mapping[str, str], progress: Progress) -> str:
+def _python(source: Source, files: str, environ: Mapping[str, str], progress: Progress) -> str:
     if not source.requirements:
         return python_with(None, "", environ=environ, progress=progress)
     file = next(file for file in source.files if file.path == "requirements.txt")
@@ -154,7 +122,7 @@ def _python(source: Material, files: str, environ: Mapping[str, str], progress: 
     )
 
 
-def _arguments(source: Material) -> list[str]:
+def _arguments(source: Source) -> list[str]:
     """What its interpreter is given."""
     if not source.own_dockerfile:
         return ["-m", "funker_runtime"]
@@ -163,7 +131,7 @@ def _arguments(source: Material) -> list[str]:
     return dockerfile.command(text, where=str(file.location))
 
 
-def _copy(directory: Path, files: Sequence[File]) -> None:
+def _copy(directory: Path, files: Sequence[SourceFile]) -> None:
     for file in files:
         target = directory / file.path
         target.parent.mkdir(parents=True, exist_ok=True)

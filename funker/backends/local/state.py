@@ -26,11 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from funker.backends.base import BackendError
-
-#: Bytes of a socket's path. The limit is 107 on Linux and 103 on macOS; the router and the
-#: replicas have names of at most `_LONGEST` under the directory.
-MAX_SOCKET_PATH = 103
-_LONGEST = len("/replica-0123456789ab")
+from funker.backends.local import places
 
 
 class StateUnusable(BackendError):
@@ -88,22 +84,16 @@ class StateDirectory:
         self.client_key = root / "client-key"
         self.router_key = root / "router-key"
         self.agent_log = self.logs / "controller.log"
-        self.sockets = _sockets(root)
+        self.sockets = Path(places.sockets(str(root)))
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> StateDirectory:
-        """FUNKER_STATE_DIR, else the user's own by the XDG's rules."""
-        told = environ.get("FUNKER_STATE_DIR")
-        if told:
-            return cls(Path(os.path.abspath(told)))  # noqa: PTH100 - links stay as they are
-        home = environ.get("XDG_STATE_HOME") or ""
-        if not home.startswith("/"):  # relative ones are to be ignored, says the XDG
-            home = f"{environ.get('HOME') or Path.home()}/.local/state"
-        return cls(Path(home) / "funker")
+        """The one that the environment names, or the user's own."""
+        return cls(Path(places.root(environ)))
 
     @property
     def agent_socket(self) -> str:
-        return f"{self.sockets}/agent"
+        return places.agent_socket(str(self.root))
 
     @property
     def router_endpoint(self) -> str:
@@ -238,18 +228,6 @@ class StateDirectory:
             except BaseException:
                 Path(temporary).unlink(missing_ok=True)
                 raise
-
-
-def _sockets(root: Path) -> Path:
-    """In the state directory, or, if such paths are too long for sockets, a private place in /tmp.
-
-    Never a TCP port: every user of the machine could connect to a replica's.
-    """
-    own = root / "sockets"
-    if len(os.fsencode(own)) + _LONGEST <= MAX_SOCKET_PATH:
-        return own
-    which = hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
-    return Path(f"/tmp/funker-{os.getuid()}-{which}")  # noqa: S108 - see `_make_private`
 
 
 def _make_private(directory: Path) -> None:

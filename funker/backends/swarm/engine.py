@@ -138,7 +138,7 @@ class Engine:
 
     def _unreachable(self, exc: Exception) -> EngineUnavailable:
         words = _innermost(exc)
-        hint = "Start Docker, or say which engine with --context or DOCKER_HOST."
+        hint = _NO_ENGINE
         if self._tunnel is not None:
             words = self._tunnel.complaint() or words
             hint = f"Try `docker -H {self.host} info`; {_SSH_NEEDS}"
@@ -149,6 +149,10 @@ class Engine:
         return EngineUnavailable(f"can't reach {self.host}: {words}", hint=hint)
 
 
+_NO_ENGINE = (
+    "Start Docker, or say which engine with --context or DOCKER_HOST; without one: "
+    "`funker up --backend local`."
+)
 _SSH_NEEDS = "the host needs the docker command, and ssh must log in without a password."
 _UNLOCK = "Run `docker swarm unlock` on that node."
 

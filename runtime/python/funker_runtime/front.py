@@ -20,7 +20,7 @@ import zmq
 
 from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import client_keys
-from funker.rpc.messages import Error, Failed, Message, Ping, decode, encode
+from funker.rpc.messages import Ack, Call, Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
 from funker_runtime.output import Output
@@ -35,6 +35,7 @@ from funker_runtime.replica import (
     Gone,
     Identity,
     Kill,
+    Linked,
     Loaded,
     LoadFailed,
     Raised,
@@ -231,10 +232,10 @@ class Front:
         message, body = received
         match message:
             case {"loaded": _}:
-                worker.send(self._link, {"warm": True}, b"warm")
+                worker.send(self._link, {"warm": True}, b'{"x":1}')
             case {"warm": _} if self._warm_rounds < WARM_ROUNDS:
                 self._warm_rounds += 1
-                worker.send(self._link, {"warm": True}, b"warm")
+                worker.send(self._link, {"warm": True}, b'{"x":1}')
             case {"warm": _}:
                 gc.freeze()  # no collection need ever look at what is loaded
                 gc.enable()
@@ -273,11 +274,12 @@ class Front:
     # Beginning and end
 
     def _warm_up(self) -> None:
-        """A few messages to ourselves through the socket, while the worker loads the handler."""
+        """Rehearse a call, and send messages to ourselves, while the worker loads the handler."""
         endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         dealer = self._context.socket(zmq.DEALER)
         dealer.connect(endpoint)
         self._poller.register(dealer, zmq.POLLIN)
+        _rehearse()
         for number in range(WARM_ROUNDS):
             dealer.send_multipart(encode(Ping(number=number)))
             while not dealer.poll(0):
@@ -292,6 +294,23 @@ class Front:
             self._router.close(linger=LINGER_MS)
         self._context.destroy(linger=LINGER_MS)  # all its sockets: the warm-up may be under way
         os._exit(status)
+
+
+def _rehearse() -> None:
+    """Take a stand-in for the replica, and the codec, through a call."""
+    id = "0" * 32
+    stand_in = Replica(Identity("f", ("f",), "f.1", id), timeout=1.0, max_body=16, now=0.0)
+    call = Call(id=id, function="f", session=id, body=b"{}")
+    for event in (
+        Linked(),
+        Loaded(),
+        Received(ROUTER, decode(encode(call))),
+        Answered(call.content_type, b"{}"),
+        Received(ROUTER, decode(encode(Ack(id=id)))),
+    ):
+        for action in stand_in.on(event, 0.0):
+            if isinstance(action, Send):
+                encode(action.message)
 
 
 def _listen(context: zmq.Context[zmq.Socket[bytes]], settings: Settings) -> zmq.Socket[bytes]:

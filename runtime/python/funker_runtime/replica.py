@@ -14,7 +14,7 @@ Invariants:
   hear it: a CALL that crosses is certainly not accepted, and its caller knows.
 - The router, where there is one, is a peer like any other but for three things: its outages don't
   cancel a call, since it comes back; it is told READY instead of asking with PING; and it hears
-  ACCEPT and BYE only of a call that takes longer than `ACCEPT_S`, else BYE with the outcome.
+  ACCEPT only of a call that takes longer than `ACCEPT_S`.
 - SIGTERM never interrupts a call: RUNNING and HOLDING end in LEAVING anyway.
 """
 
@@ -52,8 +52,8 @@ FAILED_S = 5.0
 HOLD_S = 30.0
 #: Seconds before a caller that disconnected is given up: it may reconnect and ask again.
 GONE_S = 2.0
-#: Seconds after which the router hears that a call runs. Of a shorter one it hears the outcome,
-#: and the machine isn't busy with other messages while that is under way.
+#: Seconds after which the router hears that a call runs. Of a shorter one it hears the outcome
+#: alone: another message, passed on to the caller, would compete with it.
 ACCEPT_S = 0.002
 #: Seconds for which a worker that has answered waits before it ends, unless the answer has been
 #: acknowledged by then: the end of a process keeps a processor busy that the answer needs.
@@ -391,6 +391,7 @@ class Replica:
         self._actions.append(Start(call))
         if peer == ROUTER:
             self._accept_at = now + ACCEPT_S
+            self._probed.pop(peer, None)  # READY has said that one call is all
         else:
             self._send(peer, self._accept())
             self._probed.pop(peer, None)  # the caller knows
@@ -457,10 +458,7 @@ class Replica:
         self._call = self._call.replace(body=None)
         self.state = State.HOLDING
         self._hold_until = now + HOLD_S
-        if self._accept_at < float("inf"):
-            # Before the outcome: a router gives who has answered the next call.
-            self._accept_at = float("inf")
-            self._say_bye_to(ROUTER, now, held=(self._call.id,))
+        self._accept_at = float("inf")
         self._send(self._caller, outcome)
 
     # Leaving
@@ -510,14 +508,10 @@ class Replica:
 
     def _say_bye(self, now: float, held: tuple[str, ...]) -> None:
         self._forget_probes(now)
-        for peer in self._probed:
-            if peer != ROUTER or self._accept_at == float("inf"):
-                self._say_bye_to(peer, now, held)
-
-    def _say_bye_to(self, peer: bytes, now: float, held: tuple[str, ...]) -> None:
         self._leave_by = now + BYE_S
         identity = self._identity
-        self._send(peer, Bye(replica=identity.replica, session=identity.session, held=held))
+        for peer in self._probed:
+            self._send(peer, Bye(replica=identity.replica, session=identity.session, held=held))
 
     # Time
 
@@ -535,7 +529,6 @@ class Replica:
         if self._call and now >= self._accept_at:
             self._accept_at = float("inf")
             self._send(ROUTER, self._accept())
-            self._say_bye_to(ROUTER, now, held=(self._call.id,))
         if self.state is State.RUNNING and self._verdict and now >= self._verdict_by:
             self._finish(self._verdict, now)
         if self.state is State.HOLDING and (gone or now >= self._hold_until):
@@ -596,6 +589,7 @@ class Replica:
                 session=identity.session,
                 free=0 if busy else 1,
                 held=(self._call.id,) if busy and self._call else (),
+                once=True,
             ),
         )
         if busy:  # a router that doesn't know it yet must not count on it for another call

@@ -5,7 +5,7 @@ of its own, and talks to the front over one socket that keeps message boundaries
 and the body after it, or beside it as the descriptor of an anonymous file.
 
     worker → front   {"loaded": true} | {"failed": …}
-    front → worker   {"warm": true} + body  → echoed    {"call": {content_type}} + body
+    front → worker   {"warm": true} + JSON  → echoed    {"call": {content_type}} + body
     worker → front   {"answer": {content_type}} + body | {"error": {…}}
     front → worker   {"end": true}, of an answer
 """
@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from funker.rpc.messages import clip
+from funker.rpc.messages import JSON, clip
 from funker_runtime import kernel, loader
 
 #: From a handler's name to the callable.
@@ -85,7 +85,8 @@ def main(link: socket.socket, find: Finder, handler: str) -> NoReturn:
     while (received := receive(link)) is not None:
         message, body = received
         if "warm" in message:
-            send(link, message, body)
+            _, answer = loader.invoke(dict, JSON, body or b"")
+            send(link, message, answer)
             continue
         try:
             content_type, answer = loader.invoke(

@@ -33,9 +33,8 @@ def _agent(machine: Any) -> int:
 
 def _child(name: str) -> Callable[[Any], int]:
     def find(machine: Any) -> int:
-        pid = machine.status()["children"][name]
-        assert pid
-        return int(pid)
+        machine.until(lambda: machine.status()["children"][name], f"the {name}")
+        return int(machine.status()["children"][name])
 
     return find
 
@@ -182,3 +181,67 @@ def test_going_down_ends_what_a_killed_controller_has_left_running(up: Any) -> N
     changes = up.down()
     assert "cleared up after a controller that was killed" in changes[0]
     assert up.is_clear()
+
+
+#: A function whose replicas do without what only Linux has.
+PORTABLE = """
+from funker_runtime import kernel
+
+kernel.LINUX = False
+
+import funker, os, subprocess
+
+def handle(file):
+    child = subprocess.Popen(["sleep", "100"])
+    with open(file + ".new", "w") as told:
+        told.write(f"{os.getpid()} {child.pid}")
+    os.rename(file + ".new", file)
+    child.wait()
+
+def answer(file):
+    return handle(file) if file else "done"
+
+funker.handle(answer)
+"""
+DOCKERFILE = """
+FROM funker-python
+COPY . .
+ENTRYPOINT ["/usr/bin/tini", "--", "python3", "portable.py"]
+"""
+
+
+def _deploy_portable(machine: Any) -> None:
+    place = machine.sources / "portable"
+    place.mkdir()
+    (place / "portable.py").write_text(PORTABLE)
+    (place / "Dockerfile").write_text(DOCKERFILE)
+    machine.deploy_source(place, "add")
+
+
+def test_where_no_kernel_ends_children_with_their_parents_nothing_is_left_either(up: Any) -> None:
+    _deploy_portable(up)
+    assert up.call(file="") == "done"
+    told = up.sources / "pids"
+    answer = up.call_later(file=str(told), deadline=5)
+    up.until(told.exists, "the handler's own process")
+    os.kill(_front(up), signal.SIGKILL)
+    pids = {int(pid) for pid in told.read_text().split()}
+    up.until(lambda: not pids & set(up.processes()), "the end of the worker and its child")
+    assert isinstance(answer(), ReplicaLost)
+    assert up.call(file="") == "done"
+    _kill(up, _agent)
+    up.until(lambda: not up.processes(), "the end of all processes")
+
+
+def test_a_worker_whose_front_and_agent_were_killed_is_ended_by_the_next_agent(up: Any) -> None:
+    _deploy_portable(up)
+    told = up.sources / "pids"
+    answer = up.call_later(file=str(told), deadline=20)
+    up.until(told.exists, "the handler's own process")
+    front = _front(up)
+    os.kill(_agent(up), signal.SIGKILL)
+    os.kill(front, signal.SIGKILL)
+    up.up()
+    pids = {int(pid) for pid in told.read_text().split()}
+    up.until(lambda: not pids & set(up.processes()), "the end of the worker and its child")
+    assert isinstance(answer(), ReplicaLost)

@@ -154,8 +154,9 @@ def test_no_call_fails_while_a_function_is_updated(up: Any) -> None:
     finally:
         stop.set()
         thread.join()
-    assert answers == sorted(answers)
-    assert answers[-1] == 2
+    # Slot by slot; but once it is deployed, what comes next is the new version's.
+    assert set(answers[: seen + 1]) <= {1, 2}
+    assert set(answers[seen + 1 :]) == {2}
 
 
 def test_a_broken_update_is_undone_and_what_worked_goes_on(up: Any) -> None:

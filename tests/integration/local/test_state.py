@@ -14,6 +14,7 @@ import pytest
 from funker.backends.base import BackendError
 from funker.backends.local import running
 from funker.backends.local.state import StateDirectory, StateUnusable
+from funker.rpc.keys import _local_file
 
 ADD = "def handle(x, y): return x + y"
 
@@ -123,6 +124,7 @@ def test_a_directory_that_cant_be_written_is_told(place: str) -> None:
 )
 def test_the_directory_is_found_as_the_xdg_says(environ: dict[str, str], root: str) -> None:
     assert StateDirectory.of(environ).root == Path(root)
+    assert _local_file(environ) == f"{root}/client-key"
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"python": 1}'])
@@ -138,3 +140,11 @@ def test_a_function_whose_code_has_another_form_is_told_of(machine: Any, text: s
     assert "a part of the function is gone" in machine.backend.find("add").warnings[0]
     machine.deploy(ADD)
     assert machine.call(x=1, y=2) == 3
+
+
+def test_asking_for_a_controller_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, funker.backends.local as l; l.running({'HOME': '/nowhere'}); "
+        "sys.exit(bool({'pydantic', 'docker', 'zmq', 'asyncio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
