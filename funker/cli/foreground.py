@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 #: Calls that are asked for at a time.
 _LIMIT = 50
-#: Seconds without an answer from the router after which it is looked for anew, and after which it
-#: is given up.
+#: Seconds without an answer from the router after which it is given up.
 _SILENCE_S = 10.0
 #: Seconds for the last lines of a log whose function is gone.
 _LAST_LINES_S = 2.0
@@ -128,17 +127,17 @@ class Foreground:
         heard = time.monotonic()
         while True:
             with self.backend.controller() as controller:
-                while time.monotonic() - heard < _SILENCE_S:
-                    try:
+                try:
+                    while True:
                         records = controller.query("calls", function=self.name, limit=_LIMIT)
-                    except RouterUnavailable:  # it may be just starting again
+                        yield from (r for r in reversed(records) if r["id"] not in seen)
+                        seen = {record["id"] for record in records}
+                        heard = time.monotonic()
                         time.sleep(POLL_S)
-                        continue
-                    heard = time.monotonic()
-                    yield from (r for r in reversed(records) if r["id"] not in seen)
-                    seen = {record["id"] for record in records}
-                    time.sleep(POLL_S)
-            heard = time.monotonic()
+                except RouterUnavailable:  # it may be just starting again
+                    if time.monotonic() - heard > _SILENCE_S:
+                        raise
+            time.sleep(POLL_S)
 
     def _known(self) -> set[str]:
         """The calls of this name that the router knows already."""
