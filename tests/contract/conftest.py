@@ -137,7 +137,7 @@ class Function:
                 threading.Event().wait(0.02)
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="package", params=BACKENDS)
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     """Each backend in turn; nothing of this run is left there."""
     opened = {"local": _local, "swarm": _swarm}[request.param]
@@ -186,13 +186,13 @@ def _swarm() -> Iterator[Backend]:
             backend.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def function(platform: Platform) -> Function:
     """A function with three replicas, for the tests that change nothing of it."""
     return platform.deployed(replicas=3)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def limited(platform: Platform) -> Function:
     """One with limits of its own, whose handler takes no arguments but those that it names."""
     return platform.deployed(timeout="1s", max_body="1k", handler="handler:strict")
