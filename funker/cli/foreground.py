@@ -29,6 +29,8 @@ POLL_S = 0.1
 _LIMIT = 50
 #: Seconds without an answer from the router after which it is given up.
 _SILENCE_S = 10.0
+#: Seconds for replicas of the version before to leave after the new ones have come up.
+_CHANGE_S = 10.0
 #: Seconds for the last lines of a log whose function is gone.
 _LAST_LINES_S = 2.0
 #: Seconds of waiting for a busy replica before the person is told.
@@ -90,12 +92,15 @@ class Foreground:
         from funker.images.source import check_syntax
 
         check_syntax(source)
+        old = self._idle() if self.serves else set()
         with terminal.progress() as tell:
             made = self.backend.prepare(source, base=base, registry=registry, progress=tell)
             spec = self._spec.changed(
                 image=made.image, image_name=made.image_name, platform=made.platform
             )
             deployment = self.backend.deploy(spec, progress=tell)
+            if deployment.restarted:
+                self._wait_for_the_end_of(old)
         self.serves = True
         for warning in deployment.warnings:
             terminal.warn(warning)
@@ -139,6 +144,27 @@ class Foreground:
                         raise
             time.sleep(POLL_S)
 
+    def _wait_for_the_end_of(self, old: set[str]) -> None:
+        """Until none of these replicas would take a call: who edits and calls means the new ones.
+
+        A swarm stops the old ones once the new ones are up, and nothing tells when.
+        """
+        give_up = time.monotonic() + _CHANGE_S
+        while old & self._idle() and time.monotonic() < give_up:
+            time.sleep(POLL_S)
+
+    def _idle(self) -> set[str]:
+        """The replicas that would take a call, as far as the router knows."""
+        from funker.backends.base import NoController
+
+        try:
+            with self.backend.controller() as controller:
+                functions = controller.query("status")["functions"]
+        except (NoController, RouterUnavailable):
+            return set()
+        replicas = functions.get(self.name, {}).get("replicas", [])
+        return {replica["replica"] for replica in replicas if replica["state"] == "free"}
+
     def _known(self) -> set[str]:
         """The calls of this name that the router knows already."""
         from funker.backends.base import NoController
@@ -168,7 +194,7 @@ class Foreground:
             self._output.join(_LAST_LINES_S)
 
 
-_ENDING = "{name}: waiting for a call to end; Ctrl-C again ends it now"
+_ENDING = "{name}: waiting for its replicas to finish; Ctrl-C again ends them now"
 
 
 class _Output(threading.Thread):

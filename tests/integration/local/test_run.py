@@ -172,7 +172,7 @@ def test_the_second_time_nothing_is_waited_for(command):
     ) as caller:
         _wait_for(began)
         process.send_signal(signal.SIGINT)
-        command.told("Ctrl-C again ends it now")
+        command.told("Ctrl-C again ends them now")
         process.send_signal(signal.SIGINT)
 
         assert process.wait(30) == 130
