@@ -14,6 +14,7 @@ from typing import Any
 
 from funker.controller.callers import Callers, note_echo, note_heard, note_pong
 from funker.controller.calls import Calls
+from funker.controller.forward import json_text, pong
 from funker.controller.ledger import Ledger
 from funker.controller.liveness import LOST_S, SUSPECT_S, SWEEP_S, Peer
 from funker.controller.names import Names
@@ -43,7 +44,6 @@ from funker.rpc.messages import (
     Message,
     Output,
     Ping,
-    Pong,
     Ready,
     Result,
 )
@@ -58,7 +58,7 @@ class Dispatch:
     """The router's tables and rules. `epoch` names this router's life; times are monotonic."""
 
     def __init__(self, *, epoch: str, now: float, limits: Limits = Limits()) -> None:  # noqa: B008
-        self.epoch = epoch
+        self._epoch = json_text(epoch)
         self._callers = Callers()
         self._replicas = Replicas(limits)
         self._names = Names()
@@ -85,8 +85,9 @@ class Dispatch:
     def on(self, event: Event, now: float) -> list[Action]:
         """The actions that follow, in order."""
         if type(event) is Passing:
-            self._note_heard(event.peer, now)
-            self._passing[event.kind](event.peer, event.id, event.frames, now)
+            peer, kind, id, frames = event
+            self._note_heard(peer, now)
+            self._passing[kind](peer, id, frames, now)
         elif type(event) is Received:
             self._note_heard(event.peer, now)
             self._on_received(event.peer, event.message, event.frames, now)
@@ -151,6 +152,9 @@ class Dispatch:
     def _on_received(
         self, peer: bytes, message: Message, frames: Sequence[bytes], now: float
     ) -> None:
+        if type(message) is Ping:  # most of what idle replicas say: not at the end of the cases
+            self._on_ping(peer, message, now)
+            return
         match message:
             case Call():
                 self._calls.on_call(peer, message, frames, now)
@@ -162,8 +166,6 @@ class Dispatch:
                 self._calls.on_outcome(peer, id, message, frames, now)
             case Ack(id=id):
                 self._calls.on_ack(peer, id, frames, now)
-            case Ping():
-                self._on_ping(peer, message, now)
             case Ready():
                 self._on_ready(peer, message, now)
             case Busy(id=id):
@@ -192,8 +194,9 @@ class Dispatch:
             if note_echo(caller, ping.echo):
                 self._waiting.unstall(caller, now)
             note_pong(caller, self._stamp, now)
-        pong = Pong(number=ping.number, epoch=self.epoch, stamp=self._stamp, known=known)
-        self._say(peer, pong)
+        self._ledger.actions.append(
+            Send(peer, pong(ping.number, self._epoch, stamp=self._stamp, known=known))
+        )
 
     def _on_ready(self, peer: bytes, ready: Ready, now: float) -> None:
         old = self._replicas.get(peer)

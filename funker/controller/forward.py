@@ -1,8 +1,8 @@
-"""A call's header as it goes on to a replica. Pure.
+"""What the router says most often, written without the codec: CALL and PONG. Pure.
 
-It says what `encode` would say of the call with its new function, session, deadline and attempt,
-for a third of the time: what is the replica's is encoded once for all its calls, and most calls
-say no more than who they are and what they wait for.
+A call goes on to its replica with the header that `encode` would write for its new function,
+session, deadline and attempt, for a third of the time: what is the replica's is encoded once for
+all its calls, and most calls say no more than who they are and what they wait for.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ def header(call: Call, address: bytes, *, deadline_ms: int, attempt: int) -> byt
         said["attempt"] = attempt
     rest = b"," + _fields(said) if said else b""
     return b'{"id":"%s",%s,"deadline_ms":%d%s}' % (call.id.encode(), address, deadline_ms, rest)
+
+
+def pong(number: int, epoch: bytes, *, stamp: int, known: bool) -> list[bytes]:
+    """The answer to PING, as `encode` writes it; `epoch` is what `json_text` has given."""
+    rest = b"" if known else b',"known":false'
+    return [b"PONG", b'{"number":%d,"epoch":%s,"stamp":%d%s}' % (number, epoch, stamp, rest)]
+
+
+def json_text(text: str) -> bytes:
+    return json.dumps(text).encode()
 
 
 def _fields(values: dict[str, object]) -> bytes:

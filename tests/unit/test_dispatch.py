@@ -12,6 +12,7 @@ from funker.controller.callers import AWAY_S, BACK_S, DISPATCH_S
 from funker.controller.calls import KEPT_BODY, RECOVERY_S
 from funker.controller.dispatch import Dispatch
 from funker.controller.ended import REMEMBER_S, Ended
+from funker.controller.forward import json_text, pong
 from funker.controller.glance import heard
 from funker.controller.liveness import LOST_S, PROBE_S, RETURN_S, SUSPECT_S, SWEEP_S
 from funker.controller.names import NEXT_S
@@ -1635,3 +1636,10 @@ def test_a_call_costs_the_same_however_many_wait() -> None:
 def test_the_status_of_a_function_without_anything_has_all_fields() -> None:
     desk = queued()
     assert desk.state().keys() == Dispatch.nothing().keys()
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("epoch", ["1f", 'é"\\'])
+def test_a_pong_is_written_as_encode_writes_it(epoch: str, known: bool) -> None:
+    written = pong(2**53 - 1, json_text(epoch), stamp=7, known=known)
+    assert written == encode(Pong(number=2**53 - 1, epoch=epoch, stamp=7, known=known))
