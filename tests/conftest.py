@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,15 @@ class Funker:
         finished = self(*arguments, **options)
         assert finished.code == 0, f"funker {' '.join(map(str, arguments))}: {finished}"
         return finished
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_controller_of_the_users() -> Iterator[None]:
+    """Whoever runs the tests may have a local controller up, and commands would find it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FUNKER_STATE_DIR", "/nonexistent")
+        patch.delenv("FUNKER_BACKEND", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -77,9 +77,9 @@ class Platform:
 
     def clear(self) -> None:
         there = {function.name for function in self.backend.functions()}
-        for name in self._given:
-            if name in there:
-                self.backend.remove(name)
+        # At once: one after the other would take longer than the tests.
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(self.backend.remove, there.intersection(self._given)))
 
 
 class Function:
@@ -105,7 +105,7 @@ class Function:
     @contextlib.contextmanager
     def failing(self, expected: type[errors.CallError], *, within: float) -> Iterator[Any]:
         """The body's call raises this error within seconds, and the next call has its answer."""
-        self.serves()  # so that no start of a replica counts
+        self.until_free()  # no start of a replica shall count
         started = time.monotonic()
         with pytest.raises(expected) as caught:
             yield caught
@@ -118,25 +118,26 @@ class Function:
         number = secrets.randbelow(1000)
         assert self(number=number) == {"number": number}
 
-    def status(self) -> dict[str, Any]:
-        """What the controller knows of it."""
-        with self.platform.backend.controller() as controller:
-            status: dict[str, Any] = controller.query("status")["functions"][self.name]
-            return status
-
     def until(self, **counts: int) -> None:
         """Waits until the controller counts so many of its calls or replicas: busy=1."""
+        self._wait(lambda status: all(status.get(key) == counts[key] for key in counts), counts)
+
+    def until_free(self) -> None:
+        """Waits for a replica that a call would reach at once."""
+        self._wait(lambda status: status.get("free", 0) > 0, "a free replica")
+
+    def _wait(self, condition: Callable[[dict[str, Any]], bool], what: object) -> None:
         give_up = time.monotonic() + PATIENCE
         with self.platform.backend.controller() as controller:
             while True:
                 status = controller.query("status")["functions"].get(self.name, {})
-                if all(status.get(key) == count for key, count in counts.items()):
+                if condition(status):
                     return
-                assert time.monotonic() < give_up, f"never came to {counts}: {status}"
+                assert time.monotonic() < give_up, f"never came to {what}: {status}"
                 threading.Event().wait(0.02)
 
 
-@pytest.fixture(scope="session", params=BACKENDS)
+@pytest.fixture(scope="package", params=BACKENDS)
 def platform(request: pytest.FixtureRequest) -> Iterator[Platform]:
     """Each backend in turn; nothing of this run is left there."""
     opened = {"local": _local, "swarm": _swarm}[request.param]
@@ -185,10 +186,16 @@ def _swarm() -> Iterator[Backend]:
             backend.down()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def function(platform: Platform) -> Function:
     """A function with three replicas, for the tests that change nothing of it."""
     return platform.deployed(replicas=3)
+
+
+@pytest.fixture(scope="package")
+def limited(platform: Platform) -> Function:
+    """One with limits of its own, whose handler takes no arguments but those that it names."""
+    return platform.deployed(timeout="1s", max_body="1k", handler="handler:strict")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Killing things: a fault gives its caller the right typed error, and the next call is served.
 
-Each of these holds for direct calls and through the router.
+Each of these holds for direct calls and through the router. What holds on every backend is tested
+in tests/contract, through the router; here it is for direct calls.
 """
 
 from __future__ import annotations
@@ -128,6 +129,9 @@ def function(
         assert known, "nothing went through the router"
 
 
+directly = pytest.mark.parametrize("function", ["direct"], indirect=True)
+
+
 @pytest.fixture
 def background() -> Iterator[Callable[..., Future[Any]]]:
     """Start something in a thread; its outcome comes later."""
@@ -135,6 +139,7 @@ def background() -> Iterator[Callable[..., Future[Any]]]:
         yield threads.submit
 
 
+@directly
 @pytest.mark.parametrize(
     ("act", "how"), [("abort", "was killed by SIGABRT"), ("exit", "exited with status 3")]
 )
@@ -150,6 +155,7 @@ def test_a_process_that_dies_is_a_crash_with_its_last_output(
     assert not caught.value.retry_safe
 
 
+@directly
 def test_an_endless_loop_ends_at_its_time_out(function: Function) -> None:
     with function.failing(errors.FunctionTimeout, within=1 + SOON) as caught:
         function(act="loop", timeout=1)
@@ -158,6 +164,7 @@ def test_an_endless_loop_ends_at_its_time_out(function: Function) -> None:
     assert caught.value.output_tail.startswith("loop in ")
 
 
+@directly
 def test_an_endless_loop_ends_at_its_callers_deadline(function: Function) -> None:
     with function.failing(errors.DeadlineExceeded, within=2 + SOON) as caught:
         function(act="loop", deadline=2)
@@ -214,6 +221,7 @@ def test_an_import_error_is_told_to_callers_until_it_is_mended(
     broken.serves_the_next_call()
 
 
+@directly
 def test_an_answer_that_cannot_be_sent_is_the_functions_error(function: Function) -> None:
     with function.failing(errors.FunctionError, within=SOON) as caught:
         function(act="object")
@@ -222,12 +230,14 @@ def test_an_answer_that_cannot_be_sent_is_the_functions_error(function: Function
     assert "return JSON values, str or bytes" in caught.value.message
 
 
+@directly
 def test_a_body_at_the_limit_goes_there_and_back(function: Function) -> None:
     body = os.urandom(MAX_BODY)
 
     assert function(body) == body
 
 
+@directly
 def test_a_body_over_the_limit_is_not_even_sent(function: Function) -> None:
     with function.failing(errors.PayloadTooLarge, within=SOON) as caught:
         function(bytes(MAX_BODY + 1))
@@ -236,6 +246,7 @@ def test_a_body_over_the_limit_is_not_even_sent(function: Function) -> None:
     assert not caught.value.replica
 
 
+@directly
 def test_a_body_over_the_limit_that_is_sent_all_the_same_is_refused(function: Function) -> None:
     function.until_idle()
 
@@ -255,6 +266,7 @@ def test_a_body_over_the_limit_that_is_sent_all_the_same_is_refused(function: Fu
     function.serves_the_next_call()
 
 
+@directly
 def test_an_answer_over_the_limit_is_an_error_instead(function: Function) -> None:
     assert len(function(act="bytes", count=MAX_BODY)) == MAX_BODY
     with function.failing(errors.PayloadTooLarge, within=SOON) as caught:
@@ -331,6 +343,7 @@ def vanishing(
             yield typed.kill
 
 
+@directly
 def test_callers_at_the_same_time_get_each_their_own_outcome(
     function: Function, background: Callable[..., Future[Any]]
 ) -> None:

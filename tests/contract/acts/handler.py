@@ -50,6 +50,11 @@ def handle(act: Any = "echo", **given: Any) -> Any:
     return given
 
 
+def strict(act: Any = "echo", *, count: int = 0) -> Any:
+    """The same, with no other arguments than these."""
+    return handle(act, count=count)
+
+
 def other(value: Any = None) -> Any:
     """Another callable of the same file."""
     return {"other": value}
