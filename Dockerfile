@@ -13,7 +13,7 @@ ENV PYTHONUNBUFFERED=1 PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore
 # them a start takes three times as long. Official Python images come without them.
 COPY constraints.txt /tmp/
 RUN python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check \
-        --constraint /tmp/constraints.txt docker pydantic pyzmq rich ruamel.yaml typer \
+        --constraint /tmp/constraints.txt docker pydantic pyzmq rich ruamel.yaml typer watchfiles \
     && python3 -m compileall -q --invalidation-mode unchecked-hash \
         -x '/(ensurepip|idlelib|lib2to3|test|tests|tkinter|turtledemo)/' \
         "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" \
