@@ -89,14 +89,16 @@ def pace(there: Server, callers: Process) -> tuple[float, float]:
 
 def memory(report: Report) -> None:
     with router() as there:
+        there.settle()
         before = there.memory()
         with peers(there, {"idle": IDLE_REPLICAS}):
+            there.settle(free=IDLE_REPLICAS)
             idle = there.memory() - before
     report.add("idle replica, memory of the router", idle / IDLE_REPLICAS / 1024, "KiB")
     with router() as there, peers(there, {"none": 0}, body_bytes=100) as callers:
         before = there.memory()
         callers.ask(queue=WAITING)
-        there.settle(WAITING)
+        there.settle(queued=WAITING)
         waiting = there.memory() - before
     report.add("queued call of 100 bytes, memory of the router", waiting / WAITING / 1024, "KiB")
 
@@ -107,7 +109,7 @@ def fairness(report: Report) -> None:
         alone = rounds(probe)
         with peers(there, {"slow": 4}, delay_s=BUSY_S, prefix="s") as crowd:
             crowd.ask(queue=WAITING, serve_s=PATIENCE_S)
-            there.settle(WAITING // 2)
+            there.settle(queued=WAITING // 2)
             beside = rounds(probe)
             crowd.kill()
     for share in (50, 99):
@@ -178,18 +180,18 @@ class Server(Process):
         super().__init__(*command, says_on="stderr", env=env)
         self.url, self.key_file = url, key_file
 
-    def settle(self, queued: int) -> None:
-        """Wait until that many calls are in the router's queues."""
+    def settle(self, **wanted: int) -> None:
+        """Wait until the router has that many: queued=10, free=100."""
         with zmq.Context() as context, context.socket(zmq.DEALER) as sock:
             sock.linger = 0
             sock.connect(self.url)
             for _ in range(round(PATIENCE_S / 0.1)):
                 sock.send_multipart([b"QUERY", b'{"number":1,"what":"status"}'])
                 functions = json.loads(sock.recv_multipart()[2])["functions"].values()
-                if sum(function["queued"] for function in functions) >= queued:
+                if all(sum(f[what] for f in functions) >= n for what, n in wanted.items()):
                     return
                 sock.poll(100)
-        raise TimeoutError(f"waited {PATIENCE_S:g} s in vain for {queued} queued calls")
+        raise TimeoutError(f"waited {PATIENCE_S:g} s in vain for {wanted}")
 
 
 @contextlib.contextmanager

@@ -35,8 +35,11 @@ OLDEST_PYTHON = (3, 11)
 TIDYING = 90
 
 
-def prepare() -> None:
-    """Make the virtualenv with the project and its tools, unless it is there already."""
+def prepare(*, install_packages: bool = True) -> None:
+    """Make the virtualenv with the project and its tools, unless it is there already.
+
+    Debian's package for that is installed if it is missing, and if that may be done at all.
+    """
     if sys.version_info < OLDEST_PYTHON:
         raise LabError(f"python3 is {sys.version.split()[0]}, and 3.11 is the oldest that will do")
     VENV.mkdir(exist_ok=True)
@@ -48,7 +51,7 @@ def prepare() -> None:
         if usable and STAMP.read_text() == made_from:
             return
         STAMP.unlink(missing_ok=True)
-        _ensure_venv_module()
+        _ensure_venv_module(install=install_packages)
         say(f"making the virtualenv {VENV.name} (once, about a minute)")
         run(sys.executable, "-m", "venv", "--clear", str(VENV))
         _install()
@@ -103,6 +106,20 @@ def engine() -> Iterator[dict[str, str]]:
         yield private_engine.environment(lab)
 
 
+def has_swarm() -> bool:
+    """Whether `engine` would find one that is there, the lab's or another.
+
+    Raises LabError if DOCKER_HOST names an engine that has none.
+    """
+    if surroundings.swarm():
+        return True
+    try:
+        lab = Lab.load()
+        return private_engine.is_up(lab) and os.access(lab.directory, os.W_OK)
+    except PermissionError:  # another user's
+        return False
+
+
 def stop_on_signals() -> None:
     """Let SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that everything is tidied up."""
 
@@ -148,10 +165,15 @@ def _fingerprint() -> str:
     return f"{digest.hexdigest()} {ROOT}\n"
 
 
-def _ensure_venv_module() -> None:
+def _ensure_venv_module(*, install: bool) -> None:
     """Debian ships it apart from Python."""
     if find_spec("ensurepip"):
         return
+    if not install:
+        raise LabError(
+            "this Python can't make virtual environments: it lacks its module ensurepip",
+            hint="install it (Debian: apt-get install python3-venv), and run this again",
+        )
     try:
         permission.require(private_engine=False)
     except LabError as error:

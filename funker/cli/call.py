@@ -100,7 +100,7 @@ def call(
             if verbose:
                 answered = f"answered by {result.replica or 'a replica'}"
                 terminal.note(f"call {result.id} of {full_name}, {answered}")
-            _print_answer(result.body or b"", result.content_type, form)
+            print_answer(result.body or b"", result.content_type, form)
             return
         samples = _measured(
             lambda cancel: _invoke(transport, full_name, sent, limits, cancel=cancel),
@@ -206,7 +206,7 @@ def _piped() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def _print_answer(body: bytes, content_type: str, form: Format) -> None:
+def print_answer(body: bytes, content_type: str, form: Format) -> None:
     if form is Format.JSON:
         terminal.data(as_json(payload.as_value(body, content_type)))
     elif form is Format.YAML:

@@ -52,10 +52,15 @@ class UsageError(FunkerError):
     """Raised when what was typed can't be meant. Nothing was done."""
 
 
+def outcome_code(code: str) -> int:
+    """The exit code for what became of a call: `ok`, or an error's code."""
+    return OK if code == "ok" else _CALL_CODES.get(code, ENGINE_TROUBLE)
+
+
 def exit_code(error: FunkerError) -> int:
     """The exit code for an error; a subclass of a known class has that class's code."""
     if isinstance(error, CallError):
-        return _CALL_CODES.get(error.code, ENGINE_TROUBLE)
+        return outcome_code(error.code)
     for cls in type(error).__mro__:
         if cls.__name__ in _ERROR_CODES:
             return _ERROR_CODES[cls.__name__]

@@ -22,6 +22,7 @@ from funker.cli import (
     calls,
     control,
     deploy,
+    dev,
     failures,
     functions,
     images,
@@ -32,6 +33,7 @@ from funker.cli import (
     terminal,
 )
 from funker.cli.failures import UsageError
+from funker.cli.run import run as run_source
 from funker.cli.session import Session, Which
 from funker.rpc.errors import FunkerError
 
@@ -45,6 +47,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(scaffold.new)
+app.command("run")(run_source)
+app.command()(dev.dev)
 app.command()(images.build)
 app.command()(images.push)
 app.command()(deploy.deploy)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from funker.cli.failures import UsageError
 
@@ -22,6 +24,18 @@ class Which(StrEnum):
 
     SWARM = "swarm"
     LOCAL = "local"
+
+
+class Own(NamedTuple):
+    """Where a function runs that lives only as long as its command."""
+
+    backend: Backend
+    #: What another terminal needs in its environment to find it.
+    variables: Mapping[str, str]
+    #: Whether nobody else has functions there.
+    private: bool
+    #: Has what still runs at the end killed, as far as it is the command's own to kill.
+    hurry: Callable[[], None]
 
 
 class Session:
@@ -63,9 +77,7 @@ class Session:
     def which(self) -> Which:
         """The backend of this session. Decided once: a controller may come up meanwhile."""
         if self._which is None:
-            from funker.backends.local import running
-
-            self._which = Which.LOCAL if running(self._environ) else Which.SWARM
+            self._which = Which.LOCAL if _runs(self._environ) else Which.SWARM
         return self._which
 
     def backend(self, *, subnet: str | None = None) -> Backend:
@@ -74,6 +86,27 @@ class Session:
         Raises `BackendError`; never another engine than the one that was meant.
         """
         return open_backend(self, subnet=subnet)
+
+    @contextlib.contextmanager
+    def own(self, *, join: bool, progress: Callable[[str], None]) -> Iterator[Own]:
+        """The backend for a function of this command alone.
+
+        The swarm only if that was asked for; else a local controller of the command's own, so
+        that it meets nobody else's; with `join` the one in the background, if that runs.
+        Raises `BackendError`.
+        """
+        if self._which is Which.SWARM:
+            variables = {"FUNKER_BACKEND": str(Which.SWARM)}
+            if self._context:
+                variables["FUNKER_CONTEXT"] = self._context
+            yield Own(self.backend(), variables, private=False, hurry=_nothing)
+        elif join and self.which() is Which.LOCAL and _runs(self._environ):
+            yield Own(self.backend(), {}, private=False, hurry=_nothing)
+        else:
+            from funker.backends.local.embedded import embedded
+
+            with embedded(self._environ, progress=progress) as made:
+                yield Own(made.backend, made.variables, private=True, hurry=made.hurry)
 
     def engine(self) -> Engine:
         """The swarm's engine; for `open_backend`. Raises `BackendError`."""
@@ -99,6 +132,17 @@ def open_backend(session: Session, *, subnet: str | None) -> Backend:
             from funker.backends.swarm.backend import Swarm
 
             return Swarm(session.engine(), subnet=subnet)
+
+
+def _runs(environ: Mapping[str, str]) -> bool:
+    """Whether a controller of this user's runs on this machine."""
+    from funker.backends.local import running
+
+    return running(environ)
+
+
+def _nothing() -> None:
+    """There is nothing to hurry: what runs is the engine's, or another controller's."""
 
 
 def _is_typed(command: typer.Context, option: str) -> bool:

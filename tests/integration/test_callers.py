@@ -164,7 +164,7 @@ def test_a_busy_pool_is_waited_for_until_the_deadline(pool, news):
         first = threads.submit(enter, n=1, wait_for="go")
         news.wait()
         with pytest.raises(funker.DeadlineExceeded, match="its replicas: busy") as caught:
-            funker.function("enter", deadline=0.5)(n=2)
+            funker.function("enter", deadline=2)(n=2)
         assert caught.value.retry_safe
         third = threads.submit(enter, n=3)
         go(replicas, "go")

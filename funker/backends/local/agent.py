@@ -5,6 +5,9 @@
 It holds the state directory's lock, runs the router and the reconciler beside it, and for each
 function as many replicas as its file says. SIGTERM: everything leaves in order, the desired state
 stays. A second SIGTERM: everything is killed. If it is killed itself, its children notice.
+
+FUNKER_TETHER is a descriptor that ends with whoever started the agent for as long as that lives
+(see `embedded`). Its end counts as a SIGTERM, and then the state directory goes as well.
 """
 
 from __future__ import annotations
@@ -18,10 +21,11 @@ import signal
 import sys
 import time
 
-from funker.backends.local import keys
+from funker.backends.local import keys, sweep
 from funker.backends.local.child import Child
 from funker.backends.local.control import Server, Status
 from funker.backends.local.keeper import Keeper
+from funker.backends.local.process import remove_tree
 from funker.backends.local.state import StateDirectory
 from funker.backends.local.sweep import Strays
 from funker.rpc.errors import FunkerError
@@ -33,14 +37,19 @@ STRAYS_S = 0.2
 class Agent:
     """One state directory's agent. `run` returns after SIGTERM."""
 
-    def __init__(self, state: StateDirectory) -> None:
+    def __init__(self, state: StateDirectory, tether: int | None = None) -> None:
         self._state = state
+        #: Whoever started this agent is gone, and nobody else needs what it kept.
+        self.orphaned = False
         self._started_at = time.time()
         self._leaving = 0  # SIGTERMs so far
         self._bereaved = False  # a child has ended
         self._selector = selectors.DefaultSelector()
         self._signals = _signal_descriptor()
         self._selector.register(self._signals, selectors.EVENT_READ, self._on_signals)
+        if tether is not None:
+            os.set_inheritable(tether, False)
+            self._selector.register(tether, selectors.EVENT_READ, lambda _: self._bereft(tether))
         self._server = Server(state, self._selector, look=self._look, answer=self._status)
         self._keeper = Keeper(state, self._selector)
         self._strays = Strays(state)
@@ -118,9 +127,18 @@ class Agent:
             if number == signal.SIGCHLD:
                 self._bereaved = True
             else:
-                self._leaving += 1
-                self._strays.terminate()
-                self._keeper.leave(at_once=self._leaving > 1)
+                self._leave()
+
+    def _leave(self) -> None:
+        self._leaving += 1
+        self._strays.terminate()
+        self._keeper.leave(at_once=self._leaving > 1)
+
+    def _bereft(self, tether: int) -> None:
+        self._selector.unregister(tether)
+        os.close(tether)
+        self.orphaned = True
+        self._leave()
 
     def _look(self, retry: str) -> None:
         self._keeper.scan(now=True)
@@ -160,18 +178,22 @@ def main() -> None:
     with contextlib.suppress(ValueError, OSError):  # each replica takes three descriptors
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard > 0 else soft, hard))
     ready = os.environ.pop("FUNKER_READY", "")
+    tether = os.environ.pop("FUNKER_TETHER", "")
     state = StateDirectory.of(os.environ)
     try:
         state.create()
         with state.hold():
             state.make_room()
             keys.ensure(state)
-            agent = Agent(state)
+            agent = Agent(state, int(tether) if tether else None)
             agent.introduce()
             if ready:
                 with os.fdopen(int(ready), "w") as told:
                     told.write("ready\n")
             agent.run()
+            if agent.orphaned:
+                sweep.clear(state)
+                remove_tree(state.root)
             os._exit(0)  # whoever gets the lock next shall not find this process
     except FunkerError as error:
         _say(f"{error.message}. {error.hint}")

@@ -66,6 +66,11 @@ class Journal:
                 path = path_of(self._directory, function)
                 path.replace(_rolled(path))
 
+    def begin(self, function: str) -> None:
+        """Makes the function's log, so that who follows it has it open before its first line."""
+        with contextlib.suppress(OSError):
+            self._open(function)
+
     def forget(self, function: str) -> None:
         """Removes the function's log."""
         self._close(function)
@@ -107,8 +112,23 @@ def read(
     since: float | None,
     timestamps: bool,
 ) -> Iterator[LogLine]:
-    """The lines of a log; with `follow` also those to come, until the log is removed."""
+    """The lines of a log; with `follow` also those to come, until the log is removed.
+
+    None is missed from here on, even if the log is removed before the first line is asked for.
+    """
     file = _opened(path)
+    return _lines(path, file, follow=follow, tail=tail, since=since, timestamps=timestamps)
+
+
+def _lines(
+    path: Path,
+    file: IO[bytes] | None,
+    *,
+    follow: bool,
+    tail: int | None,
+    since: float | None,
+    timestamps: bool,
+) -> Iterator[LogLine]:
     try:
         kept = _older(path) + (file.readlines() if file else [])
         lines = [line for line in kept if since is None or _time(line) >= since]

@@ -156,6 +156,7 @@ class Keeper:
             function.pool.missed(start.slot, f"can't be started: {error}", time.monotonic())
             return
         self._processes[id] = process
+        self._journal.begin(function.name)
         function.pool.started(id, start)
         for fd in process.streams:
             self._selector.register(fd, selectors.EVENT_READ, self._pumping(process, fd))

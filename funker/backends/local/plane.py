@@ -34,18 +34,20 @@ def up(
     *,
     environ: Mapping[str, str],
     progress: Progress,
+    tether: int | None = None,
 ) -> list[str]:
     """Starts the agent in the background unless it runs; returns when its router answers.
 
-    One of another version is stopped first. Raises `StateUnusable`, or `ControllerFailed` with
-    what it said.
+    One of another version is stopped first. With `tether`, a descriptor that ends with this
+    process, the agent does so, too. Raises `StateUnusable`, or `ControllerFailed` with what it
+    said.
     """
     state.create()
     try:
         status = control.ask(state, "status")
     except NoController:
         progress("starting the local controller")
-        _start(state, environ)
+        _start(state, environ, tether)
         status = control.ask(state, "status")
         changes = [f"started the local controller (process {status['pid']}) for {state.root}"]
     else:
@@ -95,8 +97,20 @@ def down(state: StateDirectory, *, progress: Progress) -> list[str]:
     return changes
 
 
-def _start(state: StateDirectory, environ: Mapping[str, str]) -> None:
+def hasten(state: StateDirectory) -> None:
+    """Tells the agent to leave, and returns when it does: `down` is the second time, then."""
+    with contextlib.suppress(NoController, ProcessLookupError):
+        status = control.ask(state, "status")
+        os.kill(status["pid"], signal.SIGTERM)
+        while not control.ask(state, "status")["leaving"]:
+            time.sleep(_POLL_S)
+
+
+def _start(state: StateDirectory, environ: Mapping[str, str], tether: int | None) -> None:
     reader, writer = os.pipe()
+    told_to = {"FUNKER_READY": writer}
+    if tether is not None:
+        told_to["FUNKER_TETHER"] = tether
     try:
         with state.errors():
             log = state.agent_log.open("wb")
@@ -108,12 +122,12 @@ def _start(state: StateDirectory, environ: Mapping[str, str]) -> None:
                 env={
                     **environ,
                     "FUNKER_STATE_DIR": str(state.root),
-                    "FUNKER_READY": str(writer),
+                    **{name: str(descriptor) for name, descriptor in told_to.items()},
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=(writer,),
+                pass_fds=tuple(told_to.values()),
                 start_new_session=True,
             )
         os.close(writer)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import textwrap
 import threading
@@ -26,6 +29,7 @@ from funker.spec import FunctionSpec
 
 #: Seconds. Proves that something ends; nothing here takes nearly as long.
 PATIENCE = 30.0
+FUNKER = Path(sys.executable).with_name("funker")
 
 
 class Machine:
@@ -115,19 +119,7 @@ class Machine:
 
     def processes(self) -> list[int]:
         """All that have the state directory in their environment, but for this one."""
-        needle = os.fsencode(self.root)
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdecimal() or int(entry.name) == os.getpid():
-                continue
-            try:
-                environ = (entry / "environ").read_bytes()
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except OSError:  # it has just ended
-                continue
-            if needle in environ and state != "Z":
-                found.append(int(entry.name))
-        return found
+        return processes_with(os.fsencode(self.root))
 
     def kill_all(self) -> None:
         """kill -9 of everything."""
@@ -139,6 +131,121 @@ class Machine:
         """Whether nothing is left of a controller: no process, socket, key or scratch."""
         places = (self.state.run, self.state.sockets, self.state.client_key, self.state.controller)
         return not self.processes() and not any(place.exists() for place in places)
+
+
+class Command:
+    """A `funker` command in the foreground, with directories of its own for all that it keeps."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._started: list[subprocess.Popen[str]] = []
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("FUNKER_")}
+        self.environ = {
+            **kept,
+            "TMPDIR": str(place / "tmp"),
+            "XDG_CACHE_HOME": str(place / "cache"),
+            "XDG_STATE_HOME": str(place / "state"),
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "PYTHONUNBUFFERED": "1",
+        }
+        for name in ("tmp", "cache", "state"):
+            (place / name).mkdir()
+
+    def write(self, code: str, name: str = "add", file: str = "handler.py") -> Path:
+        directory = self.place / name
+        directory.mkdir(exist_ok=True)
+        (directory / file).write_text(textwrap.dedent(code))
+        return directory
+
+    def run(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A command to its end."""
+        return subprocess.run(
+            [FUNKER, *words],
+            env={**self.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        """A command that goes on, once it has said how to call the function."""
+        process = self.spawn(*words)
+        self.told("Call it", "in Python")
+        return process
+
+    def spawn(self, *words: str | Path) -> subprocess.Popen[str]:
+        """A command that goes on."""
+        with (self.place / "stdout").open("w") as out, (self.place / "stderr").open("w") as err:
+            process = subprocess.Popen(
+                [FUNKER, *words],
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                text=True,
+            )
+        self._started.append(process)
+        return process
+
+    @property
+    def stdout(self) -> str:
+        return (self.place / "stdout").read_text()
+
+    @property
+    def stderr(self) -> str:
+        return (self.place / "stderr").read_text()
+
+    def told(self, *texts: str, times: int = 1) -> None:
+        """Waits until it has said all this to the person."""
+        give_up = time.monotonic() + PATIENCE
+        while any(self.stderr.count(text) < times for text in texts):
+            assert time.monotonic() < give_up, f"never said: {texts}\n{self.stderr}"
+            time.sleep(0.02)
+
+    def call(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`funker call` as it said that it can be typed elsewhere."""
+        (variable,) = re.findall(r"^  (FUNKER_STATE_DIR=\S+) funker call ", self.stderr, re.M)
+        name, _, value = variable.partition("=")
+        return self.run("call", *words, **{name: value})
+
+    def ended(self, process: subprocess.Popen[str]) -> int:
+        """The exit code; nothing may be left by then."""
+        code = process.wait(PATIENCE)
+        assert self.is_clear(), (self.processes(), list((self.place / "tmp").iterdir()))
+        return code
+
+    def processes(self) -> list[int]:
+        return processes_with(os.fsencode(self.place / "tmp"))
+
+    def is_clear(self) -> bool:
+        """Whether neither processes nor files are left. (The cache may stay.)"""
+        places = (self.place / "tmp", self.place / "state")
+        return not self.processes() and not any(any(place.iterdir()) for place in places)
+
+    def clear(self) -> None:
+        while processes := self.processes():
+            for pid in processes:
+                kill(pid)
+        for process in self._started:
+            process.wait()
+
+
+def processes_with(needle: bytes) -> list[int]:
+    """All with this in their environment, but for this one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
+            continue
+        try:
+            environ = (entry / "environ").read_bytes()
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # it has just ended
+            continue
+        if needle in environ and state != "Z":
+            found.append(int(entry.name))
+    return found
 
 
 def kill(pid: int) -> None:
@@ -180,3 +287,15 @@ def up(machine: Machine) -> Machine:
     """A controller that is up."""
     machine.up()
     return machine
+
+
+@pytest.fixture
+def command() -> Iterator[Command]:
+    """`funker run` and `funker dev`, of which nothing may be left."""
+    place = Path(tempfile.mkdtemp(prefix="fk-", dir="/tmp"))
+    command = Command(place)
+    try:
+        yield command
+    finally:
+        command.clear()
+        shutil.rmtree(place)
