@@ -123,9 +123,9 @@ def read_source(path: Path | str, *, name: str | None = None, handler: str | Non
 
 def select_files(root: Path) -> tuple[SourceFile, ...]:
     """What `.dockerignore` lets through, sorted. Sockets, pipes and devices are no source."""
-    patterns = [*ALWAYS_IGNORED, *_ignore_patterns(root / ".dockerignore")]
     from docker.utils.build import exclude_paths  # only who reads a source waits for it
 
+    patterns = [*ALWAYS_IGNORED, *_ignore_patterns(root / ".dockerignore")]
     selected = sorted(exclude_paths(str(root), patterns))
     files = (_describe(root / path, path.replace(os.sep, "/")) for path in selected)
     return tuple(file for file in files if file is not None)
