@@ -75,7 +75,8 @@ class Ledger:
     def log(self, call: OpenCall, error: Error | None, replica: str, now: float) -> None:
         """What became of it, and by which replica's word; empty: by the router's."""
         sent = call.sent_at if call.replica is not None else now
-        started = call.started_at if call.accepted else now
+        # Of a short call its replica sends no ACCEPT: all of its time counts as the handler's.
+        started = call.started_at if call.accepted else sent
         record = Record(
             id=call.id,
             function=call.function,
@@ -83,8 +84,8 @@ class Ledger:
             replica=replica,
             at=now,
             queue_ms=round((sent - call.queued_at) * 1000),
-            start_ms=round((started - sent) * 1000) if call.accepted else 0,
-            run_ms=round((now - started) * 1000) if call.accepted else 0,
+            start_ms=round((started - sent) * 1000),
+            run_ms=round((now - started) * 1000) if replica else 0,
             attempt=call.attempt,
             output_tail=error.output_tail if error else "",
             message=error.message if error else "",
