@@ -236,15 +236,15 @@ def opened(
             _require_free(own, spec.name)
         function = Foreground(own, spec)
         try:
-            try:
-                yield function
-            finally:
-                function.remove()
-        except KeyboardInterrupt:
-            own.hurry()
-            raise
+            yield function
         finally:
-            function.last_lines()
+            try:
+                function.remove()
+            except KeyboardInterrupt:  # the second one
+                own.hurry()
+                raise
+            finally:
+                function.last_lines()
 
 
 #: Takes the image's place until it is made.
