@@ -217,7 +217,17 @@ class Peer:
 
 
 def _children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    # Not from /proc/PID/task/…/children, which may lack some while others come or go (proc(5)).
+    return [child for child, parent in _parents() if parent == pid]
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Each process and its parent."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            # The name, in parentheses, may hold anything.
+            stat = (directory / "stat").read_text().rpartition(")")[2].split()
+            yield int(directory.name), int(stat[1])
 
 
 @pytest.fixture

@@ -83,7 +83,8 @@ def down(engine: Engine, progress: Progress) -> list[str]:
         list(pool.map(lambda service: store.remove(service, progress=progress), found))
     lines = [f"removed the service {name}" for name in names]
     with engine.errors():
-        lines += _remove_network(engine, progress)
+        gone, stays = _remove_network(engine, progress)
+        lines += [*gone, *(stays if found else [])]
         if not keyring.identities(engine):
             return lines
         if users := keyring.users(engine):
@@ -306,10 +307,11 @@ def _difference(wanted: Mapping[str, Any], current: Mapping[str, Any]) -> str:
 # -- away with it ----------------------------------------------------------------------------
 
 
-def _remove_network(engine: Engine, progress: Progress) -> list[str]:
+def _remove_network(engine: Engine, progress: Progress) -> tuple[list[str], list[str]]:
+    """What was removed, and what stays."""
     network = overlay.named(engine.api.networks(), overlay.NETWORK)
     if network is None or (network.get("Labels") or {}).get(STACK_LABEL) != STACK:
-        return []
+        return [], []
     on_it = [
         service["Spec"]["Name"]
         for service in engine.api.services()
@@ -319,14 +321,14 @@ def _remove_network(engine: Engine, progress: Progress) -> list[str]:
         progress(f"removing the network {overlay.NETWORK}")
         try:
             engine.api.remove_network(network["Id"])
-            return [f"removed the network {overlay.NETWORK}"]
+            return [f"removed the network {overlay.NETWORK}"], []
         except docker.errors.NotFound:
-            return []  # the engine still lists what the swarm has removed
+            return [], []  # the engine still lists what the swarm has removed
         except docker.errors.APIError as exc:
             if "in use" not in str(exc.explanation):
                 raise
             on_it = ["a container"]
-    return [f"the network {overlay.NETWORK} stays: {_some(on_it)} may be using it"]
+    return [], [f"the network {overlay.NETWORK} stays: {_some(on_it)} may be using it"]
 
 
 def _some(names: Sequence[str]) -> str:
