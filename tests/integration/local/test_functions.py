@@ -311,6 +311,12 @@ def test_the_examples_of_counting_run(up: Any) -> None:
     assert up.call("fanout", b"a b\na c\nd a\n")["counts"]["a"] == 3
 
 
+def test_the_example_with_a_requirement_runs(up: Any) -> None:
+    up.deploy_source(EXAMPLES / "thumbnail", "thumbnail")
+    png = up.call("thumbnail", (EXAMPLES / "thumbnail" / "picture.jpg").read_bytes())
+    assert png[:8] == b"\x89PNG\r\n\x1a\n"
+
+
 def test_any_program_of_the_user_calls_functions_without_settings(up: Any) -> None:
     up.deploy(ADD)
     done = subprocess.run(
