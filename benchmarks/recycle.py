@@ -8,6 +8,13 @@ settings and do next to nothing: one sleeps a moment, one imports zmq and json a
                      that says idle, seen from another container; floor: from `die` to `start`
     starts           pool of 8, replicas used up as soon as they are idle: the events `start`
     memory           PSS of front and worker of an idle replica
+
+Locally the machine's own pace of starting Python with zmq is the floor, and replicas are what takes
+turns with it:
+
+    recycle          from a replica's end to the next one's word that it is idle; floor: from the
+                     start of a process to its having imported zmq
+    starts           pool of 4: answers; floor: starts of processes that import zmq and end
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from benchmarks.rig import Rig, floors
 from benchmarks.rig.events import pace
 from benchmarks.rig.floors import IMPORTS, LIFE, RAMP_S, SLEEP
 from benchmarks.rig.load import offer
+from benchmarks.rig.local import IMPORT_ZMQ, LocalRig
 
 FUNCTION = "add"
 
@@ -36,7 +44,21 @@ RECYCLE_EXTRA_MS = 120
 PSS_MB = 30
 
 
-def measure(report: Report) -> None:
+#: The same on this machine: replicas one after the other, and turns of a pool.
+LOCAL_RECYCLES, LOCAL_PAUSE_S = 60, 0.2
+LOCAL_TURNS, LOCAL_S, LOCAL_RAMP_S, LOCAL_POOL = 3, 8.0, 1.0, 4
+
+PYTHON_IS = "Python that imports zmq"
+
+
+def measure(report: Report, *, backend: str) -> None:
+    if backend == "local":
+        locally(report)
+    else:
+        on_swarm(report)
+
+
+def on_swarm(report: Report) -> None:
     with Rig() as rig:
         rig.function(FUNCTION, replicas=1)
         memory(report, rig)
@@ -148,5 +170,55 @@ def starts_per_second(rig: Rig) -> float:
     return pace([at for at in rig.events.starts(FUNCTION) if ended - CHURN_S <= at < ended])
 
 
+def locally(report: Report) -> None:
+    with LocalRig() as rig:
+        rig.function(FUNCTION, replicas=1)
+        local_recycle(report, rig)
+        local_churn(report, rig)
+
+
+def local_recycle(report: Report, rig: LocalRig) -> None:
+    recycles, starts = [], []
+    replica = rig.idle(FUNCTION)
+    for _ in range(LOCAL_RECYCLES):
+        # What the one before has left to do is done by then.
+        time.sleep(LOCAL_PAUSE_S)
+        ended = rig.use_up(FUNCTION, replica)
+        replica = rig.idle(FUNCTION, after=replica)
+        recycles.append((time.perf_counter() - ended) * 1000)
+        time.sleep(LOCAL_PAUSE_S)
+        starts.append(rig.start_python())
+    for share, name in ((50, "median"), (90, "90 %")):
+        report.add(
+            f"pool of 1, exit to idle, {name}",
+            percentile(recycles, share),
+            "ms",
+            floor=percentile(starts, share),
+            floor_is=f"start of {PYTHON_IS}",
+        )
+
+
+def local_churn(report: Report, rig: LocalRig) -> None:
+    ours, floor = [], []
+    lasting = LOCAL_RAMP_S + LOCAL_S
+    for _ in range(LOCAL_TURNS):
+        rig.scale(FUNCTION, LOCAL_POOL)
+        load = rig.run("load.py", FUNCTION, LOCAL_POOL, lasting, env=rig.environment)
+        rig.scale(FUNCTION, 0)
+        ours.append(pace([at for at in load["answers"] if 0 <= load["ended"] - at < LOCAL_S]))
+
+        kept = rig.keep(LOCAL_POOL, "-c", IMPORT_ZMQ)
+        time.sleep(lasting)
+        ended = time.time()
+        floor.append(pace([at for at in kept.end() if 0 <= ended - at < LOCAL_S]))
+    report.add(
+        f"pool of {LOCAL_POOL}, answers as fast as replicas come",
+        percentile(ours, 50),
+        "per second",
+        floor=percentile(floor, 50),
+        floor_is=f"starts of {PYTHON_IS} and ends, {LOCAL_POOL} at a time",
+    )
+
+
 if __name__ == "__main__":
-    main("recycle", measure)
+    main("recycle", measure, backend=("swarm", "local"))

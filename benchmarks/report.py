@@ -24,7 +24,10 @@ What is given to `main` by name is an option with that default, which `measure` 
 
     main("sustained", measure, seconds=300.0)        # --seconds 20
 
-A run with another value than the default is no full run, and says so.
+A run with another value than the default is no full run, and says so. A tuple is what there is to
+choose from, the default first; either choice is a full run:
+
+    main("recycle", measure, backend=("swarm", "local"))        # --backend local
 """
 
 from __future__ import annotations
@@ -103,6 +106,8 @@ class Report:
 
     benchmark: str
     figures: list[Figure] = field(default_factory=list)
+    #: What was chosen where there is a choice.
+    chosen: dict[str, str] = field(default_factory=dict)
     #: What makes this no full run: options with another value than their default.
     changed: dict[str, Any] = field(default_factory=dict)
 
@@ -127,7 +132,8 @@ class Report:
         return [figure for figure in self.figures if not figure.met]
 
     def write(self, file: Path) -> None:
-        """One JSON object: benchmark, machine, met, changed, figures with floors and targets."""
+        """One JSON object: benchmark, machine, met, chosen, changed, figures with their floors and
+        targets."""
         machine = {
             "cpus": os.cpu_count(),
             "kernel": platform.release(),
@@ -139,27 +145,38 @@ class Report:
             "benchmark": self.benchmark,
             "machine": machine,
             "met": not self.missed,
+            "chosen": self.chosen,
             "changed": self.changed,
             "figures": figures,
         }
         file.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def main(benchmark: str, measure: Callable[..., None], **options: float | str) -> None:
+def main(
+    benchmark: str, measure: Callable[..., None], **options: float | str | tuple[str, ...]
+) -> None:
     """Run the benchmark as a program: --json FILE, --check, the options. Ends the process."""
     parser = argparse.ArgumentParser(prog=f"bench {benchmark}")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--check", action="store_true")
     for name, default in options.items():
-        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"({default})")
+        if isinstance(default, tuple):
+            parser.add_argument(f"--{name}", choices=default, default=default[0])
+        else:
+            told = f"({default})"
+            parser.add_argument(f"--{name}", type=type(default), default=default, help=told)
     arguments = parser.parse_args()
-    chosen = {name: getattr(arguments, name) for name in options}
+    given = {name: getattr(arguments, name) for name in options}
     report = Report(benchmark)
-    report.changed = {name: value for name, value in chosen.items() if value != options[name]}
+    for name, value in given.items():
+        if isinstance(options[name], tuple):
+            report.chosen[name] = value
+        elif value != options[name]:
+            report.changed[name] = value
     for name, value in report.changed.items():
         print(f"not a full run: --{name} is {value}, not {options[name]}", flush=True)
     try:
-        measure(report, **chosen)
+        measure(report, **given)
     finally:
         # What was measured before a failure is still worth having.
         if arguments.json:

@@ -38,7 +38,8 @@ def bare() -> Callable[[], None]:
     dealer = context.socket(zmq.DEALER)
     dealer.rcvtimeo = PATIENCE_MS
     secure(dealer, client_keys(os.environ))
-    dealer.connect(f"tcp://{os.environ['FUNKER_ROUTER']}")
+    address = os.environ["FUNKER_ROUTER"]
+    dealer.connect(address if "://" in address else f"tcp://{address}")
 
     def round_trip() -> None:
         dealer.send_multipart(MESSAGE)

@@ -1,22 +1,26 @@
 """The least that can stand in a router's place: every message goes to a process that is there.
 
-Callers come to port 5571. To 5572 comes `peer.py`, says an empty word once it is there, and gets
-one message. With a file FUNKER_ROUTER_KEY_FILE both ports speak CURVE.
+    forwarder.py [CALLERS PEERS]
+
+Callers come to the endpoint CALLERS, else to port 5571. To PEERS, else to 5572, comes `peer.py`,
+says an empty word once it is there, and gets one message. With a file FUNKER_ROUTER_KEY_FILE both
+speak CURVE.
 """
 
 from __future__ import annotations
 
 import collections
 import os
+import sys
 
 import zmq
 
 
-def main() -> None:
+def main(for_callers: str = "tcp://*:5571", for_peers: str = "tcp://*:5572") -> None:
     context = zmq.Context()
     keys = _keys(os.environ.get("FUNKER_ROUTER_KEY_FILE", ""))
-    callers = _listen(context, 5571, keys)
-    peers = _listen(context, 5572, keys)
+    callers = _listen(context, for_callers, keys)
+    peers = _listen(context, for_peers, keys)
     poller = zmq.Poller()
     poller.register(callers, zmq.POLLIN)
     poller.register(peers, zmq.POLLIN)
@@ -44,16 +48,16 @@ def _keys(path: str) -> dict[str, str]:
 
 
 def _listen(
-    context: zmq.Context[zmq.Socket[bytes]], port: int, keys: dict[str, str]
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, keys: dict[str, str]
 ) -> zmq.Socket[bytes]:
     sock = context.socket(zmq.ROUTER)
     if keys:
         sock.setsockopt(zmq.CURVE_SERVER, 1)
         sock.setsockopt(zmq.CURVE_PUBLICKEY, keys["ROUTER_PUBLIC"].encode())
         sock.setsockopt(zmq.CURVE_SECRETKEY, keys["ROUTER_SECRET"].encode())
-    sock.bind(f"tcp://*:{port}")
+    sock.bind(endpoint)
     return sock
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

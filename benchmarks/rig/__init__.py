@@ -2,6 +2,7 @@
 
 swarm       services, programs and a router of their own in the engine that the environment names
 events      when the engine started and ended their containers
+local       functions and programs as processes of this machine, with a controller of their own
 controller  the router's image and its keys
 floors      the least that the engine can do, as services
 """

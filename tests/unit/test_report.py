@@ -72,6 +72,21 @@ def test_a_run_with_other_options_is_no_full_run(
     assert json.loads(file.read_text())["changed"] == {"seconds": 2.0}
 
 
+def test_either_choice_is_a_full_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    arguments = ["bench", "--backend", "local", "--json", str(file)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    given: dict[str, str] = {}
+    with pytest.raises(SystemExit):
+        main("sample", lambda _, **options: given.update(options), backend=("swarm", "local"))
+    assert given == {"backend": "local"}
+    assert "not a full run" not in capsys.readouterr().out
+    written = json.loads(file.read_text())
+    assert (written["chosen"], written["changed"]) == ({"backend": "local"}, {})
+
+
 @pytest.mark.parametrize(("share", "expected"), [(0, 1), (50, 2), (75, 3), (99, 4), (100, 4)])
 def test_a_percentile_is_one_of_the_values(share: float, expected: int) -> None:
     assert percentile([4, 1, 3, 2], share) == expected
