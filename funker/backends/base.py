@@ -130,7 +130,7 @@ class Controller(Protocol):
     def query(self, what: str, *, function: str = "", id: str = "", limit: int = 0) -> Any:
         """The answer's JSON value. `what` is `status`, `calls` or `call`.
 
-        Raises `RouterUnavailable`.
+        Raises `RouterUnavailable`, or `NoController` where no router is to be asked.
         """
 
 

@@ -43,9 +43,7 @@ def dev(
     """
     path = _local(src)
     first = _read(path, name=name, handler=handler)
-    fields = {"env": foreground.variables(env), "replicas": replicas}
-    if timeout is not None:
-        fields["timeout"] = timeout
+    fields = foreground.fields(env, timeout, replicas)
     with foreground.opened(command.obj, first.name, None, join=True, **fields) as function:
         _show_calls(function)
         for source in _versions(path, first, name=name, handler=handler):

@@ -273,11 +273,12 @@ def _hangups_end() -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-def variables(items: list[str] | None) -> dict[str, str]:
-    """What `--env` says. Raises SpecError."""
+def fields(env: list[str] | None, timeout: str | None, replicas: int) -> dict[str, Any]:
+    """The fields of a spec that the shared options say. Raises SpecError."""
     from funker.spec.values import parse_env
 
-    return parse_env(items or [])
+    told: dict[str, Any] = {"env": parse_env(env or []), "replicas": replicas}
+    return told if timeout is None else told | {"timeout": timeout}
 
 
 def show_call(record: Mapping[str, Any]) -> None:

@@ -50,9 +50,7 @@ def run(
         raise UsageError("--call and -r exclude each other", hint="--call makes one call.")
     sent = None if data is None else payload.from_data(data)
     source = images.opened(command, src, handler=handler, update=update)
-    fields = {"env": foreground.variables(env), "replicas": replicas}
-    if timeout is not None:
-        fields["timeout"] = timeout
+    fields = foreground.fields(env, timeout, replicas)
     with foreground.opened(command.obj, source.name, name, join=False, **fields) as function:
         if not restart and sent is None:
             function.require_controller()

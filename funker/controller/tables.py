@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from funker.controller.forward import addressed
 from funker.controller.liveness import Peer
 from funker.controller.queue import Queue
-from funker.rpc.calls import DEADLINE_S
+from funker.rpc.calls import patience
 from funker.rpc.messages import Call, Error, Failed, Message, Ready
 
 #: Seconds past a deadline or a CANCEL for the replica's own word on it.
@@ -205,8 +205,7 @@ class OpenCall:
         #: Its replica, which may not have got it, was asked.
         self.asked = False
         self.attempt = call.attempt
-        patience = DEADLINE_S if call.deadline_ms is None else call.deadline_ms / 1000
-        self.deadline = now + patience
+        self.deadline = now + patience(call)
         self.queued_at = now
         self.sent_at = self.started_at = now
         self.cancelled = False

@@ -62,6 +62,11 @@ GRACE_S = 0.5
 # Events
 
 
+def patience(call: Call) -> float:
+    """Seconds that its caller waits in all, from when it was sent."""
+    return DEADLINE_S if call.deadline_ms is None else call.deadline_ms / 1000
+
+
 class Resolved(Record):
     """The addresses that the name has now; none if it is unknown."""
 
@@ -157,7 +162,7 @@ class DirectCall:
         self._fixed = fixed
         self._actions: list[Action] = []
         self._started_at = now
-        self._deadline = now + (DEADLINE_S if call.deadline_ms is None else call.deadline_ms / 1000)
+        self._deadline = now + patience(call)
         self._cancel_by: float | None = None
         self._known = False
         self._lookup_at: float | None = now  # None while a look-up is under way

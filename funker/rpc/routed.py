@@ -17,8 +17,8 @@ import zmq
 from funker.rpc import session
 from funker.rpc.errors import FunkerError, ProtocolError, RouterUnavailable
 from funker.rpc.keys import Keys
-from funker.rpc.messages import MAX_BODY, Call, Error, Query, Reply, Result, decode, encode
-from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard
+from funker.rpc.messages import MAX_BODY, Call, Error, Query, Reply, Result, encode
+from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard, incoming
 
 #: Milliseconds between tries to connect, at most.
 RECONNECT_MAX_MS = 250
@@ -175,7 +175,7 @@ class Routed:
                 events += self._news(monitor)
                 redial = welcome and self._hang_ups >= UNWELCOME
             if dealer in ready:
-                events += _hear(dealer)
+                events += map(session.Heard, incoming(dealer))
             if self._wake.fileno() in ready:
                 self._wake.recv(4096)
                 while self._inbox:
@@ -241,14 +241,3 @@ class _Waiter:
     def end(self, outcome: Result | Error | Reply) -> None:
         self.outcome = outcome
         self.done.release()
-
-
-def _hear(dealer: zmq.Socket[bytes]) -> list[session.Event]:
-    events: list[session.Event] = []
-    while True:
-        try:
-            frames = dealer.recv_multipart(zmq.NOBLOCK)
-        except zmq.Again:
-            return events
-        with contextlib.suppress(ProtocolError):  # a router of another age; silence will tell
-            events.append(session.Heard(decode(frames)))

@@ -23,7 +23,7 @@ import heapq
 from collections import OrderedDict
 from typing import NamedTuple
 
-from funker.rpc.calls import DEADLINE_S
+from funker.rpc.calls import patience
 from funker.rpc.messages import (
     Accept,
     Ack,
@@ -142,9 +142,8 @@ class _Open:
     )  # fmt: skip
 
     def __init__(self, call: Call, now: float) -> None:
-        patience = DEADLINE_S if call.deadline_ms is None else call.deadline_ms / 1000
         self.call = call
-        self.deadline = self.due = now + patience
+        self.deadline = self.due = now + patience(call)
         self.sent = False
         # The number of the last PING that went before it.
         self.number = 0

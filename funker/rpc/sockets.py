@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
+from collections.abc import Iterator
 
 import zmq
 
-from funker.rpc.errors import FunkerError
+from funker.rpc.errors import FunkerError, ProtocolError
 from funker.rpc.keys import Keys, secure
+from funker.rpc.messages import Message, decode
 
 #: Bytes above the body's limit for one message: its header, and room to refuse politely what is
 #: a little too large instead of dropping the connection.
@@ -104,6 +107,17 @@ def heard(monitor: zmq.Socket[bytes]) -> list[int]:
             events.append(_EVENT.unpack_from(monitor.recv_multipart(zmq.NOBLOCK)[0])[0])
         except zmq.Again:
             return events
+
+
+def incoming(dealer: zmq.Socket[bytes]) -> Iterator[Message]:
+    """What a router has sent by now. What can't be read is passed over: one of another age."""
+    while True:
+        try:
+            frames = dealer.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        with contextlib.suppress(ProtocolError):
+            yield decode(frames)
 
 
 def hang_up(dealer: zmq.Socket[bytes], monitor: zmq.Socket[bytes], *, linger: int) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from funker.rpc.calls import DEADLINE_S
+from funker.rpc.calls import patience
 from funker.rpc.direct import Direct, max_body
 from funker.rpc.keys import client_keys, router_address, router_wait
 from funker.rpc.messages import Call, Error, Query, Reply, Result
@@ -41,8 +41,7 @@ class Ways:
             and outcome.retry_safe
         ):
             return outcome
-        patience = DEADLINE_S if call.deadline_ms is None else call.deadline_ms / 1000
-        left = round((started + patience - time.monotonic()) * 1000)
+        left = round((started + patience(call) - time.monotonic()) * 1000)
         if left <= 0:
             return outcome
         return _both(outcome, self._other().run(call.replace(deadline_ms=left), cancel=cancel))

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from funker.backends.base import BackendError, NoController, Progress
+from funker.backends.base import BackendError, ControllerFailed, NoController, Progress
 from funker.backends.local import control, routing, sweep
 from funker.backends.local.state import AgentRunning, StateDirectory
 from funker.spec.runtime import current_version
@@ -23,10 +23,6 @@ _TAIL = 10
 _ROUTER_S = 20.0
 #: Seconds between looks at an agent that somebody else has just started.
 _POLL_S = 0.02
-
-
-class ControllerFailed(BackendError):
-    """Raised when the controller's process ends instead of coming up."""
 
 
 def up(

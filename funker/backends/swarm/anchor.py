@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping
 
 import docker.errors
 
+from funker.backends.swarm import parts
 from funker.backends.swarm.attached import AttachedStream
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.overlay import NETWORK
-from funker.backends.swarm.parts import ANCHOR_LABEL
 
 _COMMAND = ["python3", "-m", "funker.rpc.relay"]
 #: The engine's answers for a container that is gone, or no longer runs.
@@ -30,8 +30,7 @@ def open_anchored(
     Raises `BackendError`.
     """
     with engine.errors():
-        running = engine.api.containers(filters={"label": ANCHOR_LABEL, "status": "running"})
-        for container in sorted(running, key=lambda each: -int(each["Created"])):
+        for container in parts.anchors(engine):
             ours = (container["NetworkSettings"]["Networks"] or {}).get(NETWORK) or {}
             if ours.get("NetworkID") not in networks:
                 continue

@@ -8,6 +8,7 @@ like those that `deploy` makes; but it belongs to its stack, and is changed ther
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -166,7 +167,7 @@ class Swarm:
         service = self._store.function(name)
         with self._engine.errors():
             api = self._engine.api
-            tasks = api.tasks(filters={"service": service["ID"]})
+            tasks = self._store.tasks(service)
             nodes = {node["ID"]: node["Description"]["Hostname"] for node in api.nodes()}
             networks = {network["Id"]: network for network in api.networks()}
             has_key = surroundings.has_key(self._engine)
@@ -246,7 +247,9 @@ class Swarm:
             service = self._store.existing(full)
             self._store.revive(service)  # those that more replicas wouldn't replace
             if replicas:
-                rollout.wait_for_tasks(watched, lambda: self._tasks(service), progress=progress)
+                rollout.wait_for_tasks(
+                    watched, lambda: self._store.tasks(service), progress=progress
+                )
             self._store.settle(service, progress=progress)
 
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
@@ -362,10 +365,7 @@ class Swarm:
             wanted=replicas,
             started=time.monotonic(),
         )
-
-        def fetch() -> list[rollout.Task]:
-            return self._tasks(service)
-
+        fetch = functools.partial(self._store.tasks, service)
         rollout.wait_for_tasks(watched, fetch, progress=progress)
         try:
             with self.transport(name) as relay:
@@ -403,10 +403,6 @@ class Swarm:
             self._engine, service, follow=False, tail=_TAIL, since=None, timestamps=False
         )
         return "\n".join(line.text for line in lines)
-
-    def _tasks(self, service: Service) -> list[rollout.Task]:
-        tasks: list[rollout.Task] = self._engine.api.tasks(filters={"service": service["ID"]})
-        return tasks
 
 
 def _by_name(status: FunctionStatus) -> str:

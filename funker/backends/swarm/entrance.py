@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from funker.backends.base import NoController
-from funker.backends.swarm import overlay, report, surroundings
+from funker.backends.swarm import overlay, parts, report, surroundings
 from funker.backends.swarm.anchor import open_anchored
 from funker.backends.swarm.attached import RelayContainer
 from funker.backends.swarm.engine import Engine
@@ -41,10 +40,7 @@ def open_controller(engine: Engine) -> Relay:
         networks = [each["Id"] for each in engine.api.networks() if overlay.is_ours(each)]
     stream = open_anchored(engine, networks=networks, env={})
     if stream is None:
-        raise NoController(
-            f"no controller is up: {engine.host} has no anchor of it",
-            hint="`funker up` brings it up.",
-        )
+        raise parts.no_anchor(engine)
     return Relay(stream)
 
 

@@ -90,7 +90,7 @@ class SwarmFleet:
         missing = self._missing.setdefault(name, _Missing(now + _PATIENCE))
         if now >= missing.next_look:
             with self._engine.errors():
-                tasks = self._engine.api.tasks(filters={"service": service["ID"]})
+                tasks = self._store.tasks(service)
             missing.next_look = now + _AGAIN
             missing.words = slots.why_missing(service["Spec"], tasks)
         return missing.words

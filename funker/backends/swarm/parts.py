@@ -59,21 +59,29 @@ def address(engine: Engine) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def anchors(engine: Engine) -> list[dict[str, Any]]:
+    """The anchors' containers that run on this engine's node, the newest first."""
+    filters = {"label": ANCHOR_LABEL, "status": "running"}
+    running: list[dict[str, Any]] = engine.api.containers(filters=filters)
+    return sorted(running, key=lambda container: -int(container["Created"]))
+
+
+def no_anchor(engine: Engine) -> NoController:
+    """The error where there is none."""
+    return NoController(
+        f"no controller is up: {engine.host} has no anchor of it", hint="`funker up` brings it up."
+    )
+
+
 def run_in_anchor(engine: Engine, *command: str) -> bytes:
     """What a command prints in the anchor of this engine's node.
 
     Raises `NoController` if there is no anchor, `BackendError` if the command fails.
     """
     with engine.errors():
-        filters = {"label": ANCHOR_LABEL, "status": "running"}
-        containers = engine.api.containers(filters=filters)
-        if not containers:
-            raise NoController(
-                f"no controller is up: {engine.host} has no anchor of it",
-                hint="`funker up` brings it up.",
-            )
-        newest = max(containers, key=lambda container: int(container["Created"]))
-        made = engine.api.exec_create(newest["Id"], list(command))
+        if not (containers := anchors(engine)):
+            raise no_anchor(engine)
+        made = engine.api.exec_create(containers[0]["Id"], list(command))
         stdout, stderr = engine.api.exec_start(made["Id"], demux=True)
         code = engine.api.exec_inspect(made["Id"])["ExitCode"]
     if code != 0:

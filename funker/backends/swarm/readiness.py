@@ -18,6 +18,7 @@ from funker.backends.base import (
 from funker.backends.swarm import parts, rollout, servicelog
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
+from funker.backends.swarm.store import Store
 from funker.rpc.errors import FunkerError
 
 #: Seconds for the router to answer, and for the reconciler to tell it what there is.
@@ -58,7 +59,7 @@ def wait(
         if known is not None and known["snapshot_age_s"] is not None:
             return
         for part in watched.values():
-            part.rollout.look(_tasks(engine, part.service), time.monotonic())
+            part.rollout.look(Store(engine).tasks(part.service), time.monotonic())
             if len(part.rollout.ended) >= _ENDS:
                 raise _failed(engine, part.service, "ends again and again")
         if time.monotonic() > give_up:
@@ -85,7 +86,7 @@ def _started(engine: Engine, service: Service, progress: Progress) -> _Watched:
         started=time.monotonic(),
     )
     try:
-        fetch = functools.partial(_tasks, engine, service)
+        fetch = functools.partial(Store(engine).tasks, service)
         rollout.wait_for_tasks(watched, fetch, progress=progress)
     except DeployFailed as error:
         raise _failed(engine, service, "doesn't come up", error.message) from error
@@ -109,11 +110,6 @@ def _under_way(engine: Engine, names: Collection[str]) -> bool:
         if service["Spec"]["Name"] in names
     ]
     return any(state not in _SETTLED for state in states)
-
-
-def _tasks(engine: Engine, service: Service) -> list[rollout.Task]:
-    tasks: list[rollout.Task] = engine.api.tasks(filters={"service": service["ID"]})
-    return tasks
 
 
 def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> ControllerFailed:

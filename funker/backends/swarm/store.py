@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import docker.errors
@@ -57,6 +58,11 @@ class Store:
         if service is None:
             raise BackendError(f"the service {name} was removed meanwhile", hint="Deploy again.")
         return service
+
+    def tasks(self, service: Service) -> list[rollout.Task]:
+        """All its tasks that the swarm remembers."""
+        tasks: list[rollout.Task] = self._engine.api.tasks(filters={"service": service["ID"]})
+        return tasks
 
     def create(self, wanted: dict[str, Any]) -> None:
         """Creates a service. Raises `NameTaken` if there is one of its name by now."""
@@ -133,8 +139,7 @@ class Store:
         newest: Service = self._engine.api.inspect_service(service["ID"])
         if (newest.get("UpdateStatus") or {}).get("State") in _UPDATING:
             return False
-        tasks = self._engine.api.tasks(filters={"service": service["ID"]})
-        if not slots.dead(newest["Spec"], tasks):
+        if not slots.dead(newest["Spec"], self.tasks(service)):
             return False
         try:
             if newest.get("PreviousSpec") != newest["Spec"]:
@@ -161,42 +166,40 @@ class Store:
 
     def remove(self, service: Service, *, progress: Progress) -> None:
         """Removes it, and waits until its tasks' containers have ended."""
-        name = service["Spec"]["Name"]
         with self._engine.errors():
-            tasks = self._engine.api.tasks(filters={"service": service["ID"]})
-            alive = {task["ID"] for task in tasks if rollout.state(task) not in _OVER}
+            tasks = self.tasks(service)
+            alive = [task["ID"] for task in tasks if rollout.state(task) not in _OVER]
             self._engine.api.remove_service(service["ID"])
-            give_up = time.monotonic() + report.grace(service) + _REMOVAL
-            said = 0
-            while alive := {task for task in alive if not self._is_over(task)}:
-                if len(alive) != said:
-                    said = len(alive)
-                    progress(f"{name}: {said} replica{'' if said == 1 else 's'} finishing")
-                if time.monotonic() > give_up:
-                    raise BackendError(
-                        f"{name} is removed, but {said} of its replicas haven't gone in time",
-                        hint="See `docker node ls` for nodes that are down.",
-                    )
-                time.sleep(rollout.POLL)
+
+            def left() -> int:
+                alive[:] = [task for task in alive if not self._is_over(task)]
+                return len(alive)
+
+            self._wait_for_going(service, "removed", left, progress)
 
     def settle(self, service: Service, *, progress: Progress) -> None:
         """Waits until the replicas that were told to go have gone. Raises `BackendError`."""
+        self._wait_for_going(service, "scaled", lambda: self._going(service), progress)
+
+    def _wait_for_going(
+        self, service: Service, done: str, left: Callable[[], int], progress: Progress
+    ) -> None:
         name = service["Spec"]["Name"]
         give_up = time.monotonic() + report.grace(service) + _REMOVAL
         said = 0
-        while going := self._going(service):
-            if going != said:
-                said = going
+        while count := left():
+            if count != said:
+                said = count
                 progress(f"{name}: {said} replica{'' if said == 1 else 's'} finishing")
             if time.monotonic() > give_up:
                 raise BackendError(
-                    f"{name} is scaled, but {said} of its replicas haven't gone in time",
+                    f"{name} is {done}, but {said} of its replicas haven't gone in time",
                     hint="See `docker node ls` for nodes that are down.",
                 )
             time.sleep(rollout.POLL)
 
     def _going(self, service: Service) -> int:
-        tasks = self._engine.api.tasks(filters={"service": service["ID"]})
+        tasks = self.tasks(service)
         surplus = len(slots.live(tasks)) - (slots.wanted(service["Spec"]) or 0)
         return max(0, surplus) + len(slots.leaving(tasks))
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Iterator
 
 import zmq
 
-from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import Keys
-from funker.rpc.messages import Message, decode, encode
-from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard
+from funker.rpc.messages import Message, encode
+from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard, incoming
 from funker_runtime.replica import ROUTER, Event, Gone, Linked, Received
 
 #: Milliseconds between tries to connect, at most. The name is looked up at each.
@@ -51,13 +49,8 @@ class RouterLink:
         self._judge(happened)
         # What came over the connection before this one is heard first: what is then said of the
         # calls that are held here is all of them.
-        while True:
-            try:
-                frames = self._dealer.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
-            with contextlib.suppress(ProtocolError):  # a router of another age
-                yield Received(ROUTER, decode(frames))
+        for message in incoming(self._dealer):
+            yield Received(ROUTER, message)
         if zmq.EVENT_HANDSHAKE_SUCCEEDED in happened:
             yield Linked()
         if welcome and self._hang_ups >= UNWELCOME:
