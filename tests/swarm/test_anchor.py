@@ -14,7 +14,7 @@ from docker.models.containers import Container
 
 from funker.backends.base import NoController
 from funker.backends.swarm import attached
-from funker.backends.swarm.anchor import ANCHOR_LABEL
+from funker.backends.swarm.parts import ANCHOR_LABEL
 from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import connect
 from funker.images import builder

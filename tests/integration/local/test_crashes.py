@@ -60,8 +60,18 @@ def _worker(machine: Any) -> int:
 
 def _kill(machine: Any, find: Callable[[Any], int]) -> None:
     machine.until(lambda: machine.replicas()[0]["state"] == "ready", "a replica that is ready")
-    pid = find(machine)
-    os.kill(pid, signal.SIGKILL)
+    pid = 0
+
+    def killed() -> bool:
+        nonlocal pid
+        pid = find(machine)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # one of the replica that has just answered
+            return False
+        return True
+
+    machine.until(killed, "a process to kill")
     machine.until(lambda: pid not in machine.processes(), f"the end of process {pid}")
     if find is not _agent:  # until it is noticed, a call may be on its way to what is no more
         machine.until(
