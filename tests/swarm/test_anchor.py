@@ -14,9 +14,9 @@ from docker.models.containers import Container
 
 from funker.backends.base import NoController
 from funker.backends.swarm import attached
-from funker.backends.swarm.parts import ANCHOR_LABEL
 from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import connect
+from funker.backends.swarm.parts import ANCHOR_LABEL
 from funker.images import builder
 from funker.rpc.client import invoke
 from funker.rpc.errors import PayloadTooLarge, ReplicaLost, RouterUnavailable
