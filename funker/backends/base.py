@@ -10,12 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from funker.rpc.errors import FunkerError
 from funker.rpc.messages import Call, Error, Pong, Result
-from funker.spec import FunctionSpec
+from funker.spec import CallPolicy, FunctionSpec, ScalePolicy
 
 if TYPE_CHECKING:
     from funker.images.source import Source
@@ -150,6 +150,11 @@ class Observed:
     routed: bool = True
     #: Why replicas are missing, in the backend's words; what is wrong with its settings.
     problem: str = ""
+    #: Whether the autoscaler chooses the number of replicas, and how. None: `wanted` stays.
+    scale: ScalePolicy | None = None
+    calls: CallPolicy = field(default_factory=CallPolicy)
+    #: Cores of the nodes on which its replicas may run.
+    cores: int = 1
 
 
 class Fleet(Protocol):

@@ -6,11 +6,12 @@ built or deployed, and are `SpecError` with the field and the remedy.
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from funker.spec.attachments import Config, Mount, Network, Secret, Value
+from funker.spec.policy import CallPolicy, ScalePolicy
 from funker.spec.values import (
     SpecError,
     check_constraint,
@@ -23,10 +24,12 @@ from funker.spec.values import (
 )
 
 __all__ = [
+    "CallPolicy",
     "Config",
     "FunctionSpec",
     "Mount",
     "Network",
+    "ScalePolicy",
     "Secret",
     "SpecError",
     "check_name",
@@ -61,7 +64,12 @@ _RESERVED_ENV = {
     "FUNKER_TIMEOUT": "use `--timeout`",
     "FUNKER_HANDLER": "use `--handler`",
     "FUNKER_MAX_BODY": "use `--max-body`",
+    "FUNKER_ISOLATION": "use `--isolation`",
+    "FUNKER_SLOTS": "use `--slots`",
+    "FUNKER_ULIMITS": "use `--ulimit`",
 }
+
+Ulimit = Literal["as", "cpu", "fsize", "nofile", "nproc"]
 
 Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, field="timeout"))]
 
@@ -88,7 +96,18 @@ class FunctionSpec(Value):
     platform: str = ""
     #: Seconds that a handler may run.
     timeout: Seconds = Field(default=DEFAULT_TIMEOUT, gt=0, le=MAX_TIMEOUT)
+    #: Replicas that shall run: all that ever do, or with `scale` those to begin with.
     replicas: int = Field(default=1, ge=0, le=10_000)
+    #: Lets the autoscaler choose their number. None: it stays what it is.
+    scale: ScalePolicy | None = None
+    calls: CallPolicy = CallPolicy()
+    #: What is fresh for each call: its container, or its process in a standing container.
+    isolation: Literal["container", "process"] = "container"
+    #: Calls that one replica runs at once, with `isolation: process`. None: one for each CPU.
+    slots: int | None = Field(default=None, ge=1, le=1024)
+    #: Limits of the process that runs a call, by Docker's names: `as` (bytes), `cpu` (seconds),
+    #: `fsize` (bytes), `nofile`, `nproc`.
+    ulimits: dict[Ulimit, int] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     configs: tuple[Config, ...] = ()
@@ -120,6 +139,12 @@ class FunctionSpec(Value):
         for label in self.labels:
             if label.startswith(_RESERVED_LABELS):
                 raise SpecError("label", f"{label} is set by deploying", hint="Leave it out.")
+        if self.slots is not None and self.isolation != "process":
+            raise SpecError(
+                "slots",
+                "a replica with isolation `container` runs one call",
+                hint="Give `--isolation process`, or leave it out.",
+            )
         targets = [mount.target for mount in self.mounts]
         for target in targets:
             if targets.count(target) > 1:
