@@ -140,8 +140,6 @@ def test_policies_are_kept_and_a_number_pins_until_it_is_let_go_or_deployed_anew
     assert (made.outcome, made.restarted, made.replicas) == ("updated", False, 2)
     assert "is scaled by itself again" in made.warnings[-1]
     assert _scaling(platform, name)[:2] == (scale, False)
-    assert platform.deploy(name, replicas=1).replicas == 1
-    assert _scaling(platform, name) == (None, False, 1)
 
 
 def _scaling(platform: Any, name: str) -> tuple[Any, bool, int]:
