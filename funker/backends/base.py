@@ -150,15 +150,26 @@ class Observed:
     routed: bool = True
     #: Why replicas are missing, in the backend's words; what is wrong with its settings.
     problem: str = ""
-    #: Whether the autoscaler chooses the number of replicas, and how. None: `wanted` stays.
+    #: How the autoscaler shall choose the number of replicas. None: `wanted` stays.
     scale: ScalePolicy | None = None
+    #: It has a policy, which is suspended: somebody has said a number.
+    pinned: bool = False
     calls: CallPolicy = field(default_factory=CallPolicy)
+    #: What is fresh for each call: `container` or `process`.
+    isolation: str = "container"
     #: Cores of the nodes on which its replicas may run.
     cores: int = 1
+    #: An update of it is under way: there are replicas of two versions.
+    updating: bool = False
+    #: Why its replicas end before they are ready, in the backend's words. Empty: they don't.
+    failing: str = ""
 
 
 class Fleet(Protocol):
-    """What the reconciler needs of a backend. It calls from one thread at a time."""
+    """What the reconciler needs of a backend.
+
+    It calls from one thread at a time, but for `wait`, which another thread is in meanwhile.
+    """
 
     def observe(self) -> list[Observed]:
         """All functions, whoever made them, sorted by name. Raises `BackendError`."""
