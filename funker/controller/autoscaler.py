@@ -21,9 +21,7 @@ import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-from funker.spec import ScalePolicy
+from typing import Literal, Protocol
 
 #: Replicas that start at a time, for each core. An engine's starts are bound by its CPU: at about
 #: this many its rate is the highest, and more only wait for one another.
@@ -40,9 +38,23 @@ SHORT, RELIEF, PAUSE = 5.0, 10.0, 2.0
 #: Share of the starts that an engine can have at a time from which it counts as busy with them.
 _CHURN = 0.75
 
+
 #: What a number of replicas was chosen by: the calls that run and wait; the load; the policy's
 #: minimum and maximum; a larger target a moment ago; nobody calling; the handler's failing.
 Cause = Literal["calls", "load", "min", "max", "held", "idle", "failing"]
+
+
+class Policy(Protocol):
+    """A `spec.ScalePolicy`."""
+
+    @property
+    def min(self) -> int: ...
+    @property
+    def max(self) -> int: ...
+    @property
+    def idle(self) -> float: ...
+    @property
+    def headroom(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +140,7 @@ class Memory:
         return self.targets[0][1]
 
 
-def decide(stats: Stats, policy: ScalePolicy, memory: Memory, now: float) -> Decision:
+def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision:
     """How many replicas the function shall have from now on. `now` never goes back."""
     if stats.waiting or stats.inflight:
         memory.used_at = now
@@ -149,7 +161,8 @@ def decide(stats: Stats, policy: ScalePolicy, memory: Memory, now: float) -> Dec
     if stats.failing and target:
         # Those of an older version may serve until an update is over.
         at_most = stats.wanted if stats.updating else math.ceil(stats.inflight / stats.slots)
-        wanted, cause = min(max(1, policy.min, at_most), policy.max), "failing"
+        at_most = min(max(1, policy.min, at_most), policy.max)
+        wanted, cause = min(max(1, stats.wanted), at_most), "failing"
         reason = "its replicas can't serve"
     elif target > stats.wanted:
         more = max(stats.room if now >= memory.again_at else 0, int(not stats.wanted))
@@ -214,7 +227,7 @@ def share(growths: Mapping[str, Growth], room: int) -> dict[str, int]:
     return given
 
 
-def _target(stats: Stats, policy: ScalePolicy) -> tuple[int, Cause, str]:
+def _target(stats: Stats, policy: Policy) -> tuple[int, Cause, str]:
     """What the load and the calls ask for, within the policy."""
     rate = stats.rate
     service = SERVICE if stats.service_s is None else stats.service_s
@@ -246,14 +259,14 @@ def _load_words(
     recycle: float,
     load: float,
     stats: Stats,
-    policy: ScalePolicy,
+    policy: Policy,
     staffed: int,
 ) -> str:
     if not rate:
         return "nobody calls"
     slots = f", {stats.slots} calls at a time in each" if stats.slots > 1 else ""
     return (
-        f"λ {rate:.2g}/s × (S {service:.2g} s + R {recycle:.2g} s) = a {load:.2g}, "
+        f"λ {rate:.2g}/s · (S {service:.2g} s + R {recycle:.2g} s) = a {load:.2g}, "
         f"a + {policy.headroom:g}·√a → {staffed}{slots}"
     )
 
@@ -270,7 +283,7 @@ def _note_failure(stats: Stats, memory: Memory, now: float) -> None:
 
 
 def _limit(
-    stats: Stats, policy: ScalePolicy, wanted: int, target: int, memory: Memory, now: float
+    stats: Stats, policy: Policy, wanted: int, target: int, memory: Memory, now: float
 ) -> Literal["", "engine", "max"]:
     """What keeps calls waiting, once it has for a while."""
     starts = STARTS_PER_CORE * stats.cores
@@ -292,7 +305,7 @@ def _limit(
     return memory.limit
 
 
-def _words(limit: Literal["", "engine", "max"], stats: Stats, policy: ScalePolicy) -> str:
+def _words(limit: Literal["", "engine", "max"], stats: Stats, policy: Policy) -> str:
     match limit:
         case "max":
             return (

@@ -40,6 +40,11 @@ class Plan:
         self._started = False
         self._epoch = ""
 
+    @property
+    def is_short(self) -> bool:
+        """Whether calls wait for replicas of a function that is scaled by itself."""
+        return self._scaling.is_short
+
     def see(self, observed: Sequence[Observed], now: float) -> list[Command]:
         """What has changed, and what replicas to start. `now`: seconds on a clock without jumps."""
         commands: list[Command] = []
@@ -86,7 +91,115 @@ class Plan:
         """Setting it was refused. That is said if the function is still there at the next look."""
         self._scaling.failed(name, why, now)
 
-    def _described(function: Observed) -> dict[str, Any]:
+    def snapshot(self, now: float, unix: float) -> bytes:
+        """The functions for the router: the body of SNAPSHOT. `unix` is the wall clock."""
+        functions = {
+            name: {
+                **_described(memory.seen),
+                "wanted": self._scaling.number(name),
+                "scaling": self._scaling.told(name, now, unix),
+            }
+            for name, memory in self._functions.items()
+        }
+        return json.dumps({"functions": functions}).encode()
+
+    def revived(self, name: str) -> list[Command]:
+        """Replicas were started that nobody else would have started: said once of a function."""
+        memory = self._functions[name]
+        if memory.was_revived:
+            return []
+        memory.was_revived = True
+        return [
+            Say(
+                f"{name}: started replicas that had ended for good; its restart policy should be "
+                "`any`, without a limit of attempts"
+            )
+        ]
+
+    def not_revived(self, name: str, why: str) -> list[Command]:
+        """Starting them was refused."""
+        text = f"its replicas can't be started: {why}"
+        told = self._functions[name].told
+        if text in told:
+            return []
+        told.add(text)
+        return [Say(f"{name}: {text}")]
+
+    def _router(self, status: Mapping[str, Any] | None, now: float) -> list[Command]:
+        epoch = str((status or {}).get("epoch") or self._epoch)
+        before, self._epoch = self._epoch, epoch
+        if before and epoch != before:
+            self._scaling.router_is_new(now)
+            return [Say(f"the router has restarted (epoch {epoch})")]
+        return []
+
+
+@dataclass(slots=True)
+class _Function:
+    """What is remembered of one function."""
+
+    seen: Observed
+    #: Since when replicas are missing; when it was last tried, how many ran then, and how long to
+    #: wait for the next try.
+    missing_since: float | None = None
+    last_try: float | None = None
+    running_then: int = 0
+    delay: float = RETRY
+    was_revived: bool = False
+    #: The troubles that were told, and when one of them was last seen.
+    told: set[str] = field(default_factory=set)
+    last_trouble: float = 0.0
+
+    def changed(self, function: Observed, *, silently: bool) -> list[Command]:
+        """What somebody has changed; `silently`: but for the number of replicas."""
+        before, self.seen = self.seen, function
+        changes = []
+        if (function.scale, function.pinned) != (before.scale, before.pinned):
+            changes.append(_scaled(function))
+        if function.calls != before.calls:
+            changes.append(_called(function.calls))
+        if function.wanted != before.wanted and not silently:
+            changes.append(f"{_replicas(function)} (were {before.wanted})")
+        if function.image != before.image:
+            changes.append(f"its image is {function.image}")
+        if function.routed and not before.routed:
+            changes.append("its replicas can join the router now")
+        return [Say(f"{function.name}: {change}") for change in changes]
+
+    def troubled(self, status: Mapping[str, Any], trouble: str, now: float) -> list[Command]:
+        """What is wrong and wasn't told yet; what is right again. `trouble` is one more."""
+        function = self.seen
+        troubles = [each for each in (function.problem, trouble) if each]
+        if not function.routed:
+            troubles.append("its replicas can't join the router: they lack its key or its network")
+        if failing := status.get("failing"):
+            troubles.append(f"its handler can't be loaded: {failing}")
+        if troubles:
+            self.last_trouble = now
+        elif self.told and now - self.last_trouble >= STEADY:
+            self.told.clear()
+            return [Say(f"{function.name}: all is well again")]
+        news = [trouble for trouble in troubles if trouble not in self.told]
+        self.told.update(news)
+        return [Say(f"{function.name}: {trouble}") for trouble in news]
+
+    def is_to_be_revived(self, function: Observed, now: float) -> bool:
+        if function.running >= function.wanted:
+            self.missing_since = self.last_try = None
+            return False
+        if self.missing_since is None:
+            self.missing_since = now
+        if now - self.missing_since < PATIENCE:
+            return False
+        helped = self.last_try is None or function.running > self.running_then
+        if self.last_try is not None and now < self.last_try + (RETRY if helped else self.delay):
+            return False
+        self.delay = RETRY if helped else min(self.delay * 2, RETRY_MAX)
+        self.last_try, self.running_then = now, function.running
+        return True
+
+
+def _described(function: Observed) -> dict[str, Any]:
     calls = function.calls
     return {
         "names": list(function.names),

@@ -33,6 +33,11 @@ class Scaling:
     def __init__(self) -> None:
         self._pools: dict[str, _Pool] = {}
 
+    @property
+    def is_short(self) -> bool:
+        """Whether calls wait for replicas that may be started."""
+        return any(pool.is_scaled and pool.about.get("queued") for pool in self._pools.values())
+
     def see(self, function: Observed, now: float) -> list[Command]:
         """Take in what a function is like now."""
         pool = self._pools.get(function.name)

@@ -114,7 +114,6 @@ class Fleet:
         return [self.functions[name] for name in sorted(self.functions)]
 
     def wait(self, seconds):
-        self.threads.add(threading.get_ident())
         self._changed.wait(seconds)
         self._changed.clear()
 
@@ -186,7 +185,7 @@ async def said(fleet, router):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    link.close()
+    await link.close()
 
 
 async def test_the_router_learns_which_functions_there_are(said, router, fleet):
@@ -256,7 +255,7 @@ async def test_a_link_with_another_key_is_not_heard(router):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    link.close()
+    await link.close()
 
 
 # The process
