@@ -146,7 +146,8 @@ def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision
         memory.used_at = now
     if not memory.targets:
         memory.targets.append((now, stats.wanted))
-    target, cause, reason = _target(stats, policy)
+    uncapped, cause, reason = _target(stats, policy)
+    target = min(uncapped, policy.max)
     # What the reconciler hasn't seen itself, it hears: another one may have run until now.
     heard = math.inf if stats.last_call_s is None else stats.last_call_s
     quiet = min(now - max(memory.used_at, memory.since), heard)
@@ -178,6 +179,8 @@ def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision
         wanted = min(wanted, policy.max)
         if wanted > target:
             cause, reason = "held", f"{target} are enough for now: {reason}"
+    if wanted == policy.max < uncapped and cause != "failing":
+        cause, reason = "max", f"its maximum is {policy.max}; {reason}"
     limit = _limit(stats, policy, wanted, target, memory, now)
     return Decision(wanted, cause, reason, _words(limit, stats, policy), limit)
 
@@ -228,7 +231,7 @@ def share(growths: Mapping[str, Growth], room: int) -> dict[str, int]:
 
 
 def _target(stats: Stats, policy: Policy) -> tuple[int, Cause, str]:
-    """What the load and the calls ask for, within the policy."""
+    """What the load, the calls and the minimum ask for."""
     rate = stats.rate
     service = SERVICE if stats.service_s is None else stats.service_s
     recycle = (RECYCLE if stats.recycle_s is None else stats.recycle_s) if stats.one_shot else 0.0
@@ -248,8 +251,6 @@ def _target(stats: Stats, policy: Policy) -> tuple[int, Cause, str]:
         reason = f"{stats.inflight} calls run and {stats.waiting} wait"
     if target < policy.min:
         return policy.min, "min", f"its minimum is {policy.min}"
-    if target > policy.max:
-        return policy.max, "max", f"its maximum is {policy.max}; {reason}"
     return target, cause, reason
 
 

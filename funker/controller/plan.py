@@ -61,10 +61,12 @@ class Plan:
                 memory = known[function.name] = _Function(function)
                 if self._started:
                     commands.append(Say(f"{function.name} is new: {_replicas(function)}"))
-            is_expected = function.wanted == self._scaling.expects(function.name)
-            said = self._scaling.see(function, now)
-            commands += said
-            commands += memory.changed(function, silently=bool(said) or is_expected)
+            before = self._scaling.expects(function.name)
+            commands += self._scaling.see(function, now)
+            after = self._scaling.expects(function.name)
+            # What we have set, and what will be set back, is said there.
+            silently = before == function.wanted or after not in (None, function.wanted)
+            commands += memory.changed(function, silently=silently)
             if memory.is_to_be_revived(function, now):
                 commands.append(Revive(function.name))
         self._started = True

@@ -133,7 +133,7 @@ class _Pool:
     hand_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self.accept(self.seen)
+        self.accept(self.seen, self.memory.since)
         self.changed_at = self.memory.since
 
     @property
@@ -141,8 +141,9 @@ class _Pool:
         # Of a function whose replicas can't join, the router knows neither them nor its calls.
         return self.seen.scale is not None and not self.seen.pinned and self.seen.routed
 
-    def accept(self, function: Observed) -> None:
-        """Go on from the number that it has."""
+    def accept(self, function: Observed, now: float) -> None:
+        """Go on from the number that it has, as if it had been chosen now."""
+        self.memory.highest(function.wanted, now)
         self.number = self.choice = self.said = function.wanted
         self.decision = None
         self.reason = ""
@@ -161,12 +162,12 @@ class _Pool:
         if function.wanted == self.number:
             return []
         if not (was_scaled and self.is_scaled):
-            self.accept(function)
+            self.accept(function, now)
             return []
         assert function.scale is not None
         # A deploy tries its handler with one replica at least.
         if deployed or function.updating or function.wanted == max(1, function.scale.min):
-            self.accept(function)
+            self.accept(function, now)
             self.memory.since = now
             return []
         was_said, self.hand_at = now < self.hand_at + SAY_HAND, now
