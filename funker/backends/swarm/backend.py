@@ -8,12 +8,12 @@ like those that `deploy` makes; but it belongs to its stack, and is changed ther
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from funker.backends import policies
 from funker.backends.base import (
     BackendError,
     Controller,
@@ -38,6 +38,7 @@ from funker.backends.swarm import (
     report,
     rollout,
     servicelog,
+    slots,
     surroundings,
 )
 from funker.backends.swarm.engine import Engine
@@ -142,13 +143,16 @@ class Swarm:
         with self._engine.errors():
             before = self._store.named(spec.name)
             _check_owner(spec.name, before)
+            spec = policies.beginning(spec, slots.wanted(before["Spec"]) if before else None)
             found, outcome, restarted = self._put(spec, info, before, progress)
-            warnings = self._settle(spec.name, spec.replicas, before, outcome, progress)
+            replicas, warnings = self._settle(spec.name, before, outcome, progress)
+        if before and spec.scale and report.policies_of(before).pinned:
+            warnings.append(policies.unpinned(spec.name))
         return Deployment(
             name=spec.name,
             outcome=outcome,
             image=spec.image_name or spec.image,
-            replicas=spec.replicas,
+            replicas=replicas,
             network=overlay.NETWORK,
             restarted=restarted,
             warnings=(*found.warnings, *warnings),
@@ -202,9 +206,8 @@ class Swarm:
             name = before["Spec"]["Name"]
             _check_owner(name, before)
             wanted = report.with_image(before["Spec"], image, image_name)
-            replicas = wanted["Mode"].get("Replicated", {}).get("Replicas", 1)
             outcome, restarted = self._write(wanted, before, progress)
-            warnings = self._settle(name, replicas, before, outcome, progress)
+            replicas, warnings = self._settle(name, before, outcome, progress)
         return Deployment(
             name=name,
             outcome=outcome,
@@ -229,7 +232,8 @@ class Swarm:
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
         """Changes the number of replicas and nothing else, of a stack's function too.
 
-        Returns when so many run, and those that are too many have gone, their grace respected.
+        One that is scaled by itself is pinned to it. Returns when so many run, and those that are
+        too many have gone, their grace respected.
         Raises `NoNodeFits`, `ImageMissing` or `DeployFailed` if they don't come up, but the number
         stays what was asked for.
         """
@@ -251,6 +255,12 @@ class Swarm:
                     watched, lambda: self._store.tasks(service), progress=progress
                 )
             self._store.settle(service, progress=progress)
+
+    def unpin(self, name: str) -> None:
+        """Removes the label `funker.scale.pinned`. Raises `NoPolicy`."""
+        service = self._store.function(name)
+        with self._engine.errors():
+            self._store.unpin(service)
 
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
         """A relay to this function, or to all on the network `funker`.
@@ -342,15 +352,17 @@ class Swarm:
     def _settle(
         self,
         name: str,
-        replicas: int,
         before: Service | None,
         outcome: Outcome,
         progress: Progress,
-    ) -> list[str]:
-        """Waits for what was written, or undoes it; returns warnings."""
+    ) -> tuple[int, list[str]]:
+        """Waits for what was written, or undoes it; the number of replicas, and warnings."""
         after = self._store.existing(name)
+        # A global service runs on as many nodes as there are: one of them is enough to know.
+        replicas = slots.wanted(after["Spec"])
+        replicas = 1 if replicas is None else replicas
         try:
-            return self._wait(after, replicas, progress)
+            return replicas, self._wait(after, replicas, progress)
         except (DeployFailed, NoNodeFits, ImageMissing) as error:
             raise self._undone(error, before, after, outcome) from error.__cause__
 
@@ -365,7 +377,14 @@ class Swarm:
             wanted=replicas,
             started=time.monotonic(),
         )
-        fetch = functools.partial(self._store.tasks, service)
+        autoscaled = report.policies_of(service).followed is not None
+
+        def fetch() -> list[rollout.Task]:
+            if autoscaled:  # it doesn't wait for us: those that it takes away needn't come up
+                newest = self._store.existing(name)
+                watched.wanted = min(watched.wanted, slots.wanted(newest["Spec"]) or 0)
+            return self._store.tasks(service)
+
         rollout.wait_for_tasks(watched, fetch, progress=progress)
         try:
             with self.transport(name) as relay:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from funker.backends import names
 from funker.backends.base import Observed
-from funker.backends.swarm import advice, overlay, report, slots
+from funker.backends.swarm import advice, overlay, placement, report, slots
 from funker.backends.swarm.changes import Changes
 from funker.backends.swarm.contexts import endpoint
 from funker.backends.swarm.engine import Engine
@@ -20,6 +21,8 @@ from funker.backends.swarm.store import Store
 _PATIENCE = 2.0
 #: Seconds until it is asked again while they are.
 _AGAIN = 5.0
+#: Seconds between looks at the nodes: they come and go, but rarely.
+_NODES = 30.0
 
 
 def open_fleet(environ: Mapping[str, str]) -> SwarmFleet:
@@ -37,6 +40,8 @@ class SwarmFleet:
         self._missing: dict[str, _Missing] = {}
         #: ID to name of the networks of functions; no name: there is no such network any more.
         self._networks: dict[str, str] = {}
+        self._nodes: list[dict[str, Any]] = []
+        self._next_nodes = 0.0
 
     def observe(self) -> list[Observed]:
         """All functions, sorted by name: one request, and one more for each in trouble.
@@ -45,6 +50,8 @@ class SwarmFleet:
         """
         services = {service["Spec"]["Name"]: service for service in self._store.functions()}
         self._look_at_networks(list(services.values()))
+        if any(report.policies_of(service).followed for service in services.values()):
+            self._look_at_nodes()
         self._missing = {name: it for name, it in self._missing.items() if name in services}
         return [self._observed(name, services[name]) for name in sorted(services)]
 
@@ -53,9 +60,9 @@ class SwarmFleet:
         self._changes.wait(seconds)
 
     def scale(self, name: str, replicas: int) -> None:
-        """Changes the number of replicas alone. Raises `BackendError`."""
+        """Changes the number of replicas alone, unless it was pinned. Raises `BackendError`."""
         with self._engine.errors():
-            self._store.scale(self._store.existing(name), replicas)
+            self._store.autoscale(self._store.existing(name), replicas)
 
     def revive(self, name: str) -> bool:
         """Has the swarm fill the slots that its restart policy leaves empty; whether any were.
@@ -71,6 +78,7 @@ class SwarmFleet:
 
     def _observed(self, name: str, service: Service) -> Observed:
         status = report.status(service)
+        template = service["Spec"]["TaskTemplate"]
         missing = self._why_missing(name, service) if status.running < status.wanted else ""
         if status.running >= status.wanted:
             self._missing.pop(name, None)
@@ -83,6 +91,11 @@ class SwarmFleet:
             image=status.image,
             routed=advice.is_routed(service["Spec"], ours),
             problem=missing or "; ".join(status.warnings),
+            scale=None if status.pinned else status.scale,
+            pinned=status.pinned,
+            calls=status.calls,
+            isolation=status.isolation,
+            cores=placement.cores(template, self._nodes),
         )
 
     def _why_missing(self, name: str, service: Service) -> str:
@@ -94,6 +107,12 @@ class SwarmFleet:
             missing.next_look = now + _AGAIN
             missing.words = slots.why_missing(service["Spec"], tasks)
         return missing.words
+
+    def _look_at_nodes(self) -> None:
+        if time.monotonic() >= self._next_nodes:
+            with self._engine.errors():
+                self._nodes = self._engine.api.nodes()
+            self._next_nodes = time.monotonic() + _NODES
 
     def _look_at_networks(self, services: Sequence[Service]) -> None:
         used = {identity for service in services for identity in report.networks(service)}
