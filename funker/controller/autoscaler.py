@@ -245,10 +245,11 @@ def _target(stats: Stats, policy: Policy) -> tuple[int, Cause, str]:
     staffed = math.ceil(round((load + policy.headroom * math.sqrt(load)) / stats.slots, 6))
     needed = math.ceil(runnable / stats.slots)
     target = max(staffed, needed)
-    cause: Cause = "load" if staffed >= needed else "calls"
+    is_plain = needed > staffed or (needed == staffed and stats.waiting)
+    cause: Cause = "calls" if is_plain else "load"
     reason = _load_words(rate, service, recycle, load, stats, policy, staffed)
     if cause == "calls":
-        reason = f"{stats.inflight} calls run and {stats.waiting} wait"
+        reason = _calls_words(stats)
     if target < policy.min:
         return policy.min, "min", f"its minimum is {policy.min}"
     return target, cause, reason
@@ -270,6 +271,15 @@ def _load_words(
         f"λ {rate:.2g}/s · (S {service:.2g} s + R {recycle:.2g} s) = a {load:.2g}, "
         f"a + {policy.headroom:g}·√a → {staffed}{slots}"
     )
+
+
+def _calls_words(stats: Stats) -> str:
+    run = f"{stats.inflight} call{' runs' if stats.inflight == 1 else 's run'}"
+    if not stats.waiting:
+        return run
+    if stats.inflight:
+        return f"{run} and {stats.waiting} wait{'s' if stats.waiting == 1 else ''}"
+    return f"{stats.waiting} call{' waits' if stats.waiting == 1 else 's wait'}"
 
 
 def _note_failure(stats: Stats, memory: Memory, now: float) -> None:
