@@ -40,6 +40,7 @@ from funker.backends.swarm import (
     servicelog,
     slots,
     surroundings,
+    trial,
 )
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import STACK_LABEL, Service
@@ -135,9 +136,10 @@ class Swarm:
     def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
         """Creates or updates the service; returns when its replicas are up.
 
-        Raises `BackendError`: most of `base.py`. After a failed update the service is what it
-        was before; one that was new is removed, unless its handler alone is at fault: then it
-        stays, tries again by itself, and its callers get `init_failed`.
+        A new version is tried beside the old one first. Raises `BackendError`: most of `base.py`.
+        After a failed update the service is what it was before; one that was new is removed,
+        unless its handler alone is at fault: then it stays, tries again by itself, and its
+        callers get `init_failed`.
         """
         info = self._engine.require_manager()
         with self._engine.errors():
@@ -227,6 +229,7 @@ class Swarm:
                 f"{name} belongs to the stack {stack}",
                 hint=f"Take it out of the stack's file, or `docker stack rm {stack}`.",
             )
+        trial.clear(self._engine, service["Spec"]["Name"])
         self._store.remove(service, progress=progress)
 
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
@@ -343,6 +346,8 @@ class Swarm:
         if same(wanted, current):
             return "unchanged", False
         restarted = not same(wanted["TaskTemplate"], current["TaskTemplate"])
+        if restarted:
+            trial.run(self._engine, wanted, progress=progress)
         progress(f"updating the service {wanted['Name']}")
         self._store.update(before["ID"], wanted)
         return "updated", restarted
@@ -402,7 +407,7 @@ class Swarm:
     ) -> BackendError:
         """Puts back what was before; returns the error with the output and what became of it."""
         if isinstance(error, DeployFailed) and not error.output_tail:
-            error.output_tail = self._last_output(after)
+            error.output_tail = servicelog.tail(self._engine, after, _TAIL)
         name = after["Spec"]["Name"]
         if outcome == "unchanged":
             told = "Nothing was changed."
@@ -416,12 +421,6 @@ class Swarm:
             told = f"{name} was removed again."
         error.hint = f"{error.hint} {told}".strip()
         return error
-
-    def _last_output(self, service: Service) -> str:
-        lines = servicelog.read(
-            self._engine, service, follow=False, tail=_TAIL, since=None, timestamps=False
-        )
-        return "\n".join(line.text for line in lines)
 
 
 def _by_name(status: FunctionStatus) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from funker.backends import names
 from funker.backends.base import Observed
-from funker.backends.swarm import advice, overlay, placement, report, slots
+from funker.backends.swarm import advice, overlay, placement, report, slots, trial
 from funker.backends.swarm.changes import Changes
 from funker.backends.swarm.contexts import endpoint
 from funker.backends.swarm.engine import Engine
@@ -23,6 +23,8 @@ _PATIENCE = 2.0
 _AGAIN = 5.0
 #: Seconds between looks at the nodes: they come and go, but rarely.
 _NODES = 30.0
+#: Seconds between looks for what killed deploys have left.
+_TIDY = 60.0
 
 
 def open_fleet(environ: Mapping[str, str]) -> SwarmFleet:
@@ -44,12 +46,14 @@ class SwarmFleet:
         self._networks: dict[str, str] = {}
         self._nodes: list[dict[str, Any]] = []
         self._next_nodes = 0.0
+        self._next_tidying = 0.0
 
     def observe(self) -> list[Observed]:
         """All functions, sorted by name: one request, and one more for each in trouble.
 
-        Raises `BackendError`.
+        Removes what killed deploys have left, now and then. Raises `BackendError`.
         """
+        self._tidy()
         self._seen = services = {
             service["Spec"]["Name"]: service for service in self._store.functions()
         }
@@ -79,6 +83,11 @@ class SwarmFleet:
     def close(self) -> None:
         self._changes.close()
         self._engine.close()
+
+    def _tidy(self) -> None:
+        if time.monotonic() >= self._next_tidying:
+            trial.clear_old(self._engine)
+            self._next_tidying = time.monotonic() + _TIDY
 
     def _observed(self, name: str, service: Service) -> Observed:
         status = report.status(service)
