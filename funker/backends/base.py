@@ -166,10 +166,17 @@ class Observed:
     isolation: str = "container"
     #: Cores of the nodes on which its replicas may run.
     cores: int = 1
+    #: An update of it is under way: there are replicas of two versions.
+    updating: bool = False
+    #: Why its replicas end before they are ready, in the backend's words. Empty: they don't.
+    failing: str = ""
 
 
 class Fleet(Protocol):
-    """What the reconciler needs of a backend. It calls from one thread at a time."""
+    """What the reconciler needs of a backend.
+
+    It calls from one thread at a time, but for `wait`, which another thread is in meanwhile.
+    """
 
     def observe(self) -> list[Observed]:
         """All functions, whoever made them, sorted by name. Raises `BackendError`."""

@@ -40,7 +40,7 @@ class LocalFleet:
                 running=status["functions"].get(name, {}).get("running", 0),
                 image=record.spec.get("image_name", ""),
                 problem=problem(status, name),
-                scale=None if record.pinned else record.scale,
+                scale=record.scale,
                 pinned=record.pinned and record.scale is not None,
                 calls=record.calls,
                 isolation=record.isolation,

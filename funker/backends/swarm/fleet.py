@@ -40,6 +40,8 @@ class SwarmFleet:
         self._store = Store(engine)
         self._changes = Changes(engine)
         self._missing: dict[str, _Missing] = {}
+        #: The services as they were read last.
+        self._seen: dict[str, Service] = {}
         #: ID to name of the networks of functions; no name: there is no such network any more.
         self._networks: dict[str, str] = {}
         self._nodes: list[dict[str, Any]] = []
@@ -52,7 +54,9 @@ class SwarmFleet:
         Removes what killed deploys have left, now and then. Raises `BackendError`.
         """
         self._tidy()
-        services = {service["Spec"]["Name"]: service for service in self._store.functions()}
+        self._seen = services = {
+            service["Spec"]["Name"]: service for service in self._store.functions()
+        }
         self._look_at_networks(list(services.values()))
         if any(report.policies_of(service).followed for service in services.values()):
             self._look_at_nodes()
@@ -66,7 +70,7 @@ class SwarmFleet:
     def scale(self, name: str, replicas: int) -> None:
         """Changes the number of replicas alone, unless it was pinned. Raises `BackendError`."""
         with self._engine.errors():
-            self._store.autoscale(self._store.existing(name), replicas)
+            self._store.autoscale(self._seen.get(name) or self._store.existing(name), replicas)
 
     def revive(self, name: str) -> bool:
         """Has the swarm fill the slots that its restart policy leaves empty; whether any were.
@@ -100,11 +104,13 @@ class SwarmFleet:
             image=status.image,
             routed=advice.is_routed(service["Spec"], ours),
             problem=missing or "; ".join(status.warnings),
-            scale=None if status.pinned else status.scale,
+            scale=status.scale,
             pinned=status.pinned,
             calls=status.calls,
             isolation=status.isolation,
             cores=placement.cores(template, self._nodes),
+            updating=report.is_updating(service),
+            failing=self._missing[name].ending if missing else "",
         )
 
     def _why_missing(self, name: str, service: Service) -> str:
@@ -115,6 +121,7 @@ class SwarmFleet:
                 tasks = self._store.tasks(service)
             missing.next_look = now + _AGAIN
             missing.words = slots.why_missing(service["Spec"], tasks)
+            missing.ending = slots.why_ending(tasks)
         return missing.words
 
     def _look_at_nodes(self) -> None:
@@ -138,6 +145,8 @@ class _Missing:
 
     next_look: float
     words: str = ""
+    #: Why they end by themselves, if they do.
+    ending: str = ""
 
 
 def _other_names(name: str, service: Service) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ def isolation(service: Service) -> str:
     return advice.variables(container(service)).get("FUNKER_ISOLATION") or "container"
 
 
+def is_updating(service: Service) -> bool:
+    """Whether its replicas are being replaced by those of another version."""
+    return (service.get("UpdateStatus") or {}).get("State") in ("updating", "rollback_started")
+
+
 def container(service: Service) -> dict[str, Any]:
     """Its container spec."""
     return service["Spec"]["TaskTemplate"].get("ContainerSpec") or {}

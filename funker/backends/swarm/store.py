@@ -126,13 +126,16 @@ class Store:
         return self._edit(service, say)
 
     def autoscale(self, service: Service, replicas: int) -> bool:
-        """The same for the autoscaler: only if it is to choose the number; whether it did."""
+        """The same for the autoscaler: only if it is to choose the number; whether it did.
+
+        One request, if nobody has changed the service since it was read.
+        """
 
         def choose(newest: Service) -> None:
             if report.policies_of(newest).followed is not None:
                 _set_replicas(newest["Spec"], replicas)
 
-        return self._edit(service, choose)
+        return self._edit(service, choose, known=service)
 
     def unpin(self, service: Service) -> bool:
         """Has the autoscaler choose again; whether it didn't already. Raises `NoPolicy`."""
@@ -144,10 +147,16 @@ class Store:
 
         return self._edit(service, let_go)
 
-    def _edit(self, service: Service, change: Callable[[Service], None]) -> bool:
-        """Changes the newest spec, whoever wrote that; whether there was something to change."""
+    def _edit(
+        self, service: Service, change: Callable[[Service], None], known: Service | None = None
+    ) -> bool:
+        """Changes the newest spec, whoever wrote that; whether there was something to change.
+
+        `known` is the service as it was read: the first try is on that version.
+        """
         for attempt in itertools.count(1):
-            newest: Service = self._engine.api.inspect_service(service["ID"])
+            newest: Service = known or self._engine.api.inspect_service(service["ID"])
+            newest, known = copy.deepcopy(newest), None
             before = copy.deepcopy(newest["Spec"])
             change(newest)
             if newest["Spec"] == before:
