@@ -200,6 +200,7 @@ def test_the_autoscaler_s_number_yields_to_one_that_somebody_says(
     assert _wanted(fleet, name) == (7, True)
 
     swarm.unpin(name)
+    assert _wanted(fleet, name) == (7, False)
     fleet.scale(name, 3)
     assert _wanted(fleet, name) == (3, False)
 
