@@ -128,9 +128,8 @@ class Dispatch:
         described = {name: nothing(wanted=n) for name, n in rows.wanted.items()}
         for function, pool in pools.items():
             replicas = [rows.row(peer) for peer in pool.replicas]
-            described[function] = about(pool, replicas, now) | {
-                "replicas": [replica.describe(now) for replica in replicas]
-            }
+            described[function] = nothing() | about(pool, replicas, now)
+            described[function]["replicas"] = [replica.describe(now) for replica in replicas]
         return described
 
     def demanding(self, now: float) -> dict[str, dict[str, Any]]:
