@@ -1,0 +1,62 @@
+"""The places for faults, and the seed: FUNKER_FAULT_SEED plays a campaign again.
+
+FUNKER_FAULT_MINUTES makes campaigns longer, by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from funker.backends.base import BackendError
+from funker.backends.swarm.engine import connect
+from tests.faults.ground import Ground
+from tests.faults.local_ground import LocalGround
+from tests.faults.swarm_ground import NoLab, SwarmGround
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    return int(os.environ.get("FUNKER_FAULT_SEED") or secrets.randbelow(1_000_000))
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Tell people, whether pytest captures output or not."""
+
+    def tell(text: str) -> None:
+        with capsys.disabled():
+            print(text, flush=True)
+
+    return tell
+
+
+@pytest.fixture(scope="session")
+def local() -> Iterator[Ground]:
+    ground = LocalGround()
+    try:
+        yield ground
+    finally:
+        ground.close()
+
+
+@pytest.fixture(scope="session")
+def swarm() -> Iterator[Ground]:
+    """Only the lab's: on a user's machine nothing is killed."""
+    reason = os.environ.get("FUNKER_NO_ENGINE", "")
+    ground: Ground | None = None
+    try:
+        ground = None if reason else SwarmGround(connect())
+    except (BackendError, NoLab) as error:
+        reason = str(error)
+    if reason and os.environ.get("CI", "").lower() == "true":
+        pytest.fail(f"no engine to test on: {reason}", pytrace=False)
+    if ground is None:
+        pytest.skip(f"no engine to test on: {reason}")
+    try:
+        yield ground
+    finally:
+        ground.close()
