@@ -90,6 +90,4 @@ def _look(pid: int) -> Process:
     words = [word for word in (place / "cmdline").read_bytes().split(b"\0") if word]
     pairs = (pair.partition(b"=") for pair in (place / "environ").read_bytes().split(b"\0"))
     variables = {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs if name}
-    return Process(
-        pid, parent, tuple(map(os.fsdecode, words.split(b"\0"))) if words else (), variables
-    )
+    return Process(pid, parent, tuple(map(os.fsdecode, words)), variables)
