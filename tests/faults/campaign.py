@@ -92,7 +92,7 @@ class Campaign:
                 case "reconciler":
                     ground.kill_module(RECONCILER)
                 case schedule.OUTAGE:
-                    ground.hold_router_down(fault.amount)
+                    ground.hold_down(fault.amount, ROUTER)
                 case schedule.ENGINE:
                     ground.stop_engine(fault.amount)
             note["replica"] = replica

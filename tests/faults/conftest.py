@@ -34,6 +34,22 @@ def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
     return tell
 
 
+@pytest.fixture(params=["local", pytest.param("swarm", marks=pytest.mark.swarm)])
+def ground(request: pytest.FixtureRequest) -> Ground:
+    """Each place in turn."""
+    found: Ground = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def function(ground: Ground) -> Iterator[str]:
+    """A name for a test's function, which is removed after it."""
+    name = f"drill-{secrets.token_hex(3)}"
+    yield name
+    if name in {there.name for there in ground.backend.functions()}:
+        ground.backend.remove(name)
+
+
 @pytest.fixture(scope="session")
 def local() -> Iterator[Ground]:
     ground = LocalGround()

@@ -54,6 +54,7 @@ class Ground(ABC):
 
     def wipe(self) -> None:
         """An empty ledger, to which the user of a container may write as well."""
+        (self.directory / "enough").unlink(missing_ok=True)
         for name in (ledger.CALLS, ledger.RUNS):
             file = self.directory / name
             file.write_text("")
@@ -108,6 +109,10 @@ class Ground(ABC):
             **more,
         }
 
+    def dismiss(self) -> None:
+        """The callers begin no more calls."""
+        (self.directory / "enough").touch()
+
     def until_over(self, seconds: float) -> None:
         """Wait for the callers, who begin no more calls by now."""
         give_up = time.monotonic() + seconds
@@ -147,6 +152,13 @@ class Ground(ABC):
             lambda: self._victim(lambda there: processes.running(there, module)[:1], 0.0)
         )
 
+    def kill_modules(self, *modules: str) -> None:
+        """kill -9 of those that run just now."""
+        there = self.processes()
+        for module in modules:
+            for process in processes.running(there, module):
+                processes.kill(process)
+
     def _victim(self, find: Any, pick: float) -> Process:
         give_up = time.monotonic() + PATIENCE
         while not (found := find(self.processes())):
@@ -156,12 +168,16 @@ class Ground(ABC):
         return victim
 
     @abstractmethod
-    def hold_router_down(self, seconds: float) -> None:
-        """kill -9 of the router, and no other for so long."""
+    def hold_down(self, seconds: float, *modules: str) -> None:
+        """kill -9 of these parts of the controller, and no others in their place for so long."""
 
     @abstractmethod
     def stop_engine(self, seconds: float) -> None:
         """Whoever starts replicas does nothing for so long."""
+
+    @abstractmethod
+    def stop_a_replica(self, function: str) -> None:
+        """Ask one replica to leave, behind the controller's back."""
 
     # What is there
 

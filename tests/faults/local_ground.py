@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -15,12 +17,8 @@ from funker.backends.local.backend import Local
 from funker.backends.local.process import remove_tree
 from funker.backends.local.state import StateDirectory
 from tests.faults import processes
-from tests.faults.ground import ROUTER, Ground, as_word, python
+from tests.faults.ground import Ground, as_word, python
 from tests.faults.processes import Process
-
-#: Seconds of quiet after which a router that was killed again and again isn't started any more
-#: for a moment: the agent waits longer each time, at most so long.
-_LONGEST_WAIT_S = 5.0
 
 
 class LocalGround(Ground):
@@ -39,6 +37,7 @@ class LocalGround(Ground):
         self.backend.up(ControlPlane())
 
     def call(self, order: dict[str, Any]) -> None:
+        self._discard_callers()
         self._callers = subprocess.Popen(
             python(self._load, as_word(order)),
             # There is no other way than by the router here: who finds none has to wait for it.
@@ -51,9 +50,9 @@ class LocalGround(Ground):
 
     def callers_output(self) -> str | None:
         assert self._callers is not None
-        if self._callers.poll() is None:
+        if self._callers.poll() is None or self._callers.stdout is None:
             return None
-        return self._callers.communicate()[0]
+        return self._callers.stdout.read()
 
     def processes(self) -> dict[int, Process]:
         root = str(self.state.root)
@@ -64,15 +63,18 @@ class LocalGround(Ground):
             and (self._callers is None or pid != self._callers.pid)
         }
 
-    def hold_router_down(self, seconds: float) -> None:
-        """The agent starts another one at once, so that is killed too, and so on.
+    def hold_down(self, seconds: float, *modules: str) -> None:
+        """The agent starts others at once, so these are killed too, and so on.
 
-        It waits longer each time, so the outage takes a little longer than was asked for.
+        It waits longer each time, so the outage takes some seconds longer than was asked for.
         """
         until = time.monotonic() + seconds
+        names = [module.rpartition(".")[2] for module in modules]
         while time.monotonic() < until:
-            for process in processes.running(self.processes(), ROUTER):
-                processes.kill(process)
+            children = control.ask(self.state, "status")["children"]
+            for pid in filter(None, map(children.get, names)):
+                with contextlib.suppress(ProcessLookupError):  # the agent doesn't know it yet
+                    os.kill(pid, signal.SIGKILL)
             time.sleep(0.02)
 
     def stop_engine(self, seconds: float) -> None:
@@ -82,14 +84,25 @@ class LocalGround(Ground):
         time.sleep(seconds)
         self.backend.up(ControlPlane())
 
+    def stop_a_replica(self, function: str) -> None:
+        """SIGTERM, as its agent would send it."""
+        while True:
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.kill(self.front(function, 0.0).pid, signal.SIGTERM)
+                return
+
+    def _discard_callers(self) -> None:
+        if self._callers is not None:
+            self._callers.kill()
+            self._callers.communicate()
+            self._callers = None
+
     def close(self) -> None:
         try:
             self.backend.down()
             left = self.processes()
         finally:
-            if self._callers is not None:
-                self._callers.kill()
-                self._callers.communicate()
+            self._discard_callers()
             log = self.state.agent_log
             print(log.read_text()[-20_000:] if log.exists() else "no log of the agent")
             while still := self.processes():

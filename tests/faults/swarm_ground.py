@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 from docker.models.containers import Container
 
 from funker.backends.base import ControlPlane, Prepared
@@ -21,7 +21,7 @@ from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import Engine
 from funker.images.source import read_source
 from tests.faults import processes
-from tests.faults.ground import PROGRAM, ROUTER, Ground, as_word
+from tests.faults.ground import PATIENCE, PROGRAM, Ground, as_word
 from tests.faults.processes import Process
 
 #: What the lab's engines and all that they started have in their environment.
@@ -102,23 +102,25 @@ class SwarmGround(Ground):
         engine = {pid for pid, each in there.items() if each.variables.get(MARK) == str(self._node)}
         return processes.under(there, engine)
 
-    def hold_router_down(self, seconds: float) -> None:
-        """The swarm would start another one at once: so its service is scaled to none."""
-        self.kill_module(ROUTER)
+    def hold_down(self, seconds: float, *modules: str) -> None:
+        """The swarm would start others at once: so their services are scaled to none."""
         until = time.monotonic() + seconds
-        self._scale_router(0)
+        self.kill_modules(*modules)
         try:
+            for module in modules:
+                self._scale(module, 0)
             while time.monotonic() < until:
-                for process in processes.running(self.processes(), ROUTER):
-                    processes.kill(process)
+                self.kill_modules(*modules)  # one that was started in between
                 time.sleep(0.05)
         finally:
-            self._scale_router(1)
+            for module in modules:
+                self._scale(module, 1)
 
-    def _scale_router(self, replicas: int) -> None:
+    def _scale(self, module: str, replicas: int) -> None:
+        name = f"funker_{module.rpartition('.')[2]}"
         while True:
             try:
-                self._engine.client.services.get("funker_router").scale(replicas)
+                self._engine.client.services.get(name).scale(replicas)
                 return
             except APIError as error:
                 if "out of sequence" not in str(error):  # somebody else has changed it meanwhile
@@ -132,6 +134,30 @@ class SwarmGround(Ground):
             time.sleep(seconds)
         finally:
             os.kill(engine.pid, signal.SIGCONT)
+
+    def stop_a_replica(self, function: str) -> None:
+        """`docker stop`, with the patience that the function's service has."""
+        while True:
+            label = f"com.docker.swarm.service.name={function}"
+            there = self._engine.client.containers.list(
+                filters={"label": label}, ignore_removed=True
+            )
+            for container in there:
+                with contextlib.suppress(NotFound):  # it has just ended by itself
+                    container.stop(timeout=round(PATIENCE))
+                    return
+
+    def drain(self, seconds: float) -> None:
+        """The only node takes no tasks for so long: functions and controller have to leave."""
+        self._make_node("drain")
+        try:
+            time.sleep(seconds)
+        finally:
+            self._make_node("active")
+
+    def _make_node(self, availability: str) -> None:
+        (node,) = self._engine.client.nodes.list()
+        node.update({**node.attrs["Spec"], "Availability": availability})
 
     def _discard_callers(self) -> None:
         if self._callers is not None:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
-
-import pytest
 
 from tests.faults.campaign import Campaign
 from tests.faults.ground import Ground
 
 #: Seconds of load, on each ground.
 SECONDS = {"local": 40.0, "swarm": 70.0}
-
-
-@pytest.fixture(params=["local", pytest.param("swarm", marks=pytest.mark.swarm)])
-def ground(request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(request.param)
 
 
 def test_no_call_is_lost_whatever_fails(
