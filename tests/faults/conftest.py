@@ -42,10 +42,12 @@ def ground(request: pytest.FixtureRequest) -> Ground:
 
 
 @pytest.fixture
-def function(ground: Ground) -> Iterator[str]:
+def function(request: pytest.FixtureRequest) -> Iterator[str]:
     """A name for a test's function, which is removed after it."""
     name = f"drill-{secrets.token_hex(3)}"
     yield name
+    own = "ground" if "ground" in request.fixturenames else "local"
+    ground: Ground = request.getfixturevalue(own)
     if name in {there.name for there in ground.backend.functions()}:
         ground.backend.remove(name)
 

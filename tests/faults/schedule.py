@@ -77,7 +77,7 @@ def schedule(
             harm -= harms(fault, targets)
             faults.append(fault)
             now += fault.amount if fault.kind in (OUTAGE, ENGINE) else 0.0
-            now += chance.uniform(*GAP_S)
+        now += chance.uniform(*GAP_S)
     return tuple(faults)
 
 
