@@ -63,7 +63,9 @@ def check(ledger: Ledger, faults: Sequence[Injected], *, share: float = SHARE) -
         faults=Counter(fault.kind for fault in faults),
     )
     ended, started, finished = (
-        _by_key(events) for events in (ledger.ended, ledger.started, ledger.finished)
+        _by_key(ledger.ended),
+        _by_key(ledger.started),
+        _by_key(ledger.finished),
     )
     made = {call.key: call for call in ledger.made}
     if len(made) < len(ledger.made):

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ PROGRAM, LOAD = HERE / "program", HERE / "load.py"
 #: Seconds. Proves that something ends.
 PATIENCE = 90.0
 ROUTER, RECONCILER = "funker.controller.router", "funker.controller.reconciler"
+
+#: From all processes, those that may be killed.
+Find = Callable[[dict[int, Process]], list[Process]]
 
 
 class Ground(ABC):
@@ -47,7 +50,7 @@ class Ground(ABC):
         self.directory = Path(tempfile.mkdtemp(prefix="ff-", dir="/tmp"))
         self.directory.chmod(0o777)
         self._prepared: dict[str, Prepared] = {}
-        self._load = shutil.copy(LOAD, self.directory)
+        self._load = str(shutil.copy(LOAD, self.directory))
         self.wipe()
 
     # What is written down
@@ -140,7 +143,7 @@ class Ground(ABC):
             lambda there: processes.children(there, processes.fronts(there, function)), pick
         )
 
-    def kill(self, victim: Any) -> Process:
+    def kill(self, victim: Callable[[], Process]) -> Process:
         """kill -9 of what `victim()` finds, and of another if that has just ended by itself."""
         give_up = time.monotonic() + PATIENCE
         while not processes.kill(process := victim()):
@@ -159,13 +162,12 @@ class Ground(ABC):
             for process in processes.running(there, module):
                 processes.kill(process)
 
-    def _victim(self, find: Any, pick: float) -> Process:
+    def _victim(self, find: Find, pick: float) -> Process:
         give_up = time.monotonic() + PATIENCE
         while not (found := find(self.processes())):
             assert time.monotonic() < give_up, "there is nothing to kill"
             threading.Event().wait(0.05)
-        victim: Process = found[min(int(pick * len(found)), len(found) - 1)]
-        return victim
+        return found[min(int(pick * len(found)), len(found) - 1)]
 
     @abstractmethod
     def hold_down(self, seconds: float, *modules: str) -> None:

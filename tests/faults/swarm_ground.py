@@ -120,7 +120,8 @@ class SwarmGround(Ground):
         name = f"funker_{module.rpartition('.')[2]}"
         while True:
             try:
-                self._engine.client.services.get(name).scale(replicas)
+                services: Any = self._engine.client.services
+                services.get(name).scale(replicas)
                 return
             except APIError as error:
                 if "out of sequence" not in str(error):  # somebody else has changed it meanwhile
