@@ -89,11 +89,17 @@ def fleet(engine: DockerClient) -> Iterator[SwarmFleet]:
 def create(engine: DockerClient, image: str, network: str, name: str) -> Callable[..., Service]:
     """A function as `docker service create` makes it, up: create(condition="none")."""
 
-    def make(*, condition: str = "any", replicas: int = 2, **more: Any) -> Service:
+    def make(
+        *,
+        condition: str = "any",
+        replicas: int = 2,
+        labels: dict[str, str] | None = None,
+        **more: Any,
+    ) -> Service:
         service = engine.services.create(
             image,
             name=name,
-            labels={"funker.function": "true"},
+            labels={"funker.function": "true", **(labels or {})},
             networks=[network],
             env=["FUNKER_FUNCTION={{.Service.Name}}"],
             mode=ServiceMode("replicated", replicas),
@@ -273,7 +279,7 @@ def _no_fault_of_ours() -> Iterator[None]:
 def test_an_engine_that_was_away_is_found_again(
     engine: DockerClient, create: Callable[..., Service]
 ) -> None:
-    service = create(replicas=1)
+    service = create(replicas=1, labels={"funker.scale.min": "0"})
     with _forwarding(os.environ["DOCKER_HOST"].removeprefix("unix://")) as forwarder:
         fleet = SwarmFleet(Engine(endpoint(None, {"DOCKER_HOST": f"unix://{forwarder.path}"})))
         try:
