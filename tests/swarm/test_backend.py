@@ -371,7 +371,7 @@ def test_a_service_by_hand_is_a_function_with_advice(
     assert name in [status.name for status in swarm.functions()]
     told = swarm.inspect(name)
     lines = [item["lines"] for item in told["advice"]]  # type: ignore[attr-defined]
-    assert "stop_grace_period: 95s" in lines
+    assert "stop_grace_period: 105s" in lines
     assert "deploy:\n  restart_policy:\n    condition: any\n    delay: 0s" in lines
     assert "no attachable network" in str(told["warnings"])
     assert swarm.find(name).warnings

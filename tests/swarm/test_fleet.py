@@ -106,7 +106,7 @@ def create(engine: DockerClient, image: str, network: str, name: str) -> Callabl
             mode=ServiceMode("replicated", replicas),
             endpoint_spec=EndpointSpec(mode="dnsrr"),
             restart_policy=RestartPolicy(condition=condition, delay=0),
-            stop_grace_period=95_000_000_000,
+            stop_grace_period=105_000_000_000,
             **more,
         )
         if "constraints" not in more:
