@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import docker
+import docker.errors
 import pytest
+import requests
 from docker import DockerClient
 from docker.types import EndpointSpec, RestartPolicy, SecretReference, ServiceMode
 
@@ -50,9 +52,9 @@ class Reconciler:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._news = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        self._news = threading.Condition()
 
     def hears(self, words: str, *, times: int = 1) -> str:
         """Waits until it has said these words so many times; the last line with them."""
@@ -71,6 +73,8 @@ class Reconciler:
         self._process.terminate()
         assert self._process.wait(PATIENCE) == 0
         self._reader.join()
+        assert self._process.stderr is not None
+        self._process.stderr.close()
 
     def _read(self) -> None:
         assert self._process.stderr is not None
@@ -145,9 +149,13 @@ def _wanted(client: DockerClient, name: str) -> int:
     return int(spec["Mode"]["Replicated"]["Replicas"])
 
 
-def _running(client: DockerClient, name: str) -> int:
-    tasks = client.api.tasks(filters={"service": name, "desired-state": "running"})
-    return sum(task["Status"]["State"] == "running" for task in tasks)
+def _running(client: DockerClient, name: str) -> set[str]:
+    """The IDs of the tasks that run; none while the engine is away."""
+    try:
+        tasks = client.api.tasks(filters={"service": name, "desired-state": "running"})
+    except (docker.errors.APIError, requests.exceptions.ConnectionError):
+        return set()
+    return {task["ID"] for task in tasks if task["Status"]["State"] == "running"}
 
 
 def test_what_others_do_to_a_function_and_its_engine_is_put_right_and_said_once(
@@ -223,21 +231,21 @@ def _take_the_socket_away(
 def test_an_engine_that_restarts_has_its_functions_back(
     cluster: Cluster, control: str, docker_command: Docker
 ) -> None:
-    """Killed with all its containers; the swarm survives in its store."""
+    """The manager's, killed with its containers; the swarm survives in its store."""
     name, host = "restarted", cluster.hosts[0]
     with function(host, name, **{"funker.scale.min": "2"}) as client:
         reconciler = Reconciler(FUNKER_CONTROL=control, DOCKER_HOST=host)
         try:
-            _until(lambda: _running(client, name) == 2)
-            cluster.lab("kill", "1")
-            reconciler.hears("can't reach")
-            cluster.lab("up", "--nodes", "2", "--private-engine")
-            reconciler.hears("answers again")
-            _until(lambda: _running(client, name) == 2)
+            _until(lambda: len(_running(client, name)) == 2)
+            before = _running(client, name)
+            cluster.lab("restart", "1")
+            _until(lambda: len(now := _running(client, name)) == 2 and now != before)
             docker_command("service", "scale", "--detach", f"{name}=5", DOCKER_HOST=host)
             reconciler.hears(f"{name}: somebody has set its number of replicas to 5")
             _until(lambda: _wanted(client, name) == 2)
         finally:
             reconciler.close()
         assert not reconciler.said("Traceback"), reconciler.lines
-        assert len(reconciler.said("can't reach")) == 1, reconciler.lines
+        # It may be back before it is missed, or be found without its swarm for a moment.
+        assert len(reconciler.said("can't reach")) <= 1, reconciler.lines
+        assert len(reconciler.lines) == len(set(reconciler.lines)), reconciler.lines
