@@ -50,9 +50,9 @@ IMAGE_LABEL = "funker.image"
 
 #: Seconds that a handler may run unless its function says otherwise.
 DEFAULT_TIMEOUT = 60.0
-#: Seconds beyond its time-out that a replica may take to leave: 30 s holding an outcome until
+#: Seconds beyond its time-out that a replica may take to leave: 40 s holding an outcome until
 #: it is acknowledged, and 5 s for the rest.
-GRACE = 35.0
+GRACE = 45.0
 #: The longest time-out: a day. The swarm counts the grace period in 64-bit nanoseconds, but a
 #: replica that may take longer than this to leave makes every update hang.
 MAX_TIMEOUT = 86_400.0
