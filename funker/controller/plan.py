@@ -99,6 +99,7 @@ class Plan:
             name: {
                 **_described(memory.seen),
                 "wanted": self._scaling.number(name),
+                "problem": memory.seen.problem or self._scaling.trouble(name),
                 "scaling": self._scaling.told(name, now, unix),
             }
             for name, memory in self._functions.items()
