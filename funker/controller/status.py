@@ -4,6 +4,7 @@ queued, queued_bytes    calls that wait for a replica, and their bytes
 waiting_s               seconds that the first of them has waited; null: none does
 inflight                calls that run, or may be running
 free, busy, leaving     replicas by what they do
+slots                   calls that each of them takes at a time
 starting                replicas that shall be there and aren't
 arrivals, arrivals_fast calls per second over the last 60 s and the last 6 s (`demand`: λ)
 service_s, recycle_s    S and R in seconds; null: not measured yet
@@ -33,6 +34,7 @@ def about(pool: Pool, replicas: Sequence[Replica], now: float) -> dict[str, Any]
         "busy": states.count("busy"),
         "leaving": states.count("leaving"),
         "starting": pool.starting,
+        "slots": pool.slots,
         "arrivals": _rounded(demand.rate(WINDOW, now)),
         "arrivals_fast": _rounded(demand.rate(FAST_WINDOW, now)),
         "service_s": _rounded(demand.service.value),
@@ -55,6 +57,7 @@ def nothing(*, wanted: int = 0) -> dict[str, Any]:
         "busy": 0,
         "leaving": 0,
         "starting": wanted,
+        "slots": 1,
         "arrivals": 0.0,
         "arrivals_fast": 0.0,
         "service_s": None,
