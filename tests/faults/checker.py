@@ -3,7 +3,8 @@
 - Each call has exactly one outcome, and an answer is the right one, of a run that was finished.
 - Nothing that isn't idempotent has run twice; what says that it certainly did not start, didn't.
 - An error needs a fault that allows it: of that kind, in that time, that hit that replica. One
-  that was killed held one call, so it explains one error.
+  that was killed held one call, so it explains one error. Idempotent calls are tried again, so
+  nothing allows them one.
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ def _allows(fault: Injected, call: Made, error: Ended) -> bool:
     until = ALLOWED.get(fault.kind, {}).get(error.code)
     return (
         until is not None
+        and not call.idempotent
         and fault.target == call.function
         and (not error.replica or not fault.replica or error.replica == fault.replica)
         and call.at <= fault.ended

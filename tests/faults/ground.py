@@ -199,6 +199,17 @@ class Ground(ABC):
             assert time.monotonic() < give_up, f"{name} never came to {counts}: {status}"
             threading.Event().wait(0.05)
 
+    def until_calm(self, name: str) -> None:
+        """Wait until a function has as many replicas as are wanted, and none of them a call."""
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            wanted = self.backend.find(name).wanted  # which the autoscaler may be lowering
+            status = self.status(name)
+            if (status.get("queued"), status.get("busy"), status.get("free")) == (0, 0, wanted):
+                return
+            assert time.monotonic() < give_up, f"{name} shall have {wanted} replicas: {status}"
+            threading.Event().wait(0.2)
+
     def until_written(self, what: str, count: int) -> None:
         """Wait for so many events of a kind in the ledger."""
         give_up = time.monotonic() + PATIENCE

@@ -30,11 +30,15 @@ KINDS = (*KILLS, OUTAGE, ENGINE, REDEPLOY, SCALE)
 
 @dataclass(frozen=True)
 class Target:
-    """A function under load. `replicas`: as many as it has at the beginning, and at most."""
+    """A function under load."""
 
     name: str
+    #: Whether its calls are tried again when a fault has hit them.
     idempotent: bool
+    #: As many as it has at most.
     replicas: int
+    #: Whether the number of replicas is the autoscaler's.
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def schedule(
     """The faults of so many seconds.
 
     Each kind comes before any comes again. At most `harm` of them may cost a call: kills of a
-    worker, and those of a front whose calls aren't idempotent.
+    front or worker of a function whose calls aren't idempotent.
     """
     chance = random.Random(seed)
     faults: list[Fault] = []
@@ -84,7 +88,7 @@ def schedule(
 def harms(fault: Fault, targets: Sequence[Target]) -> bool:
     """Whether it may cost a call."""
     again = [target.name for target in targets if target.idempotent]
-    return fault.kind == "worker" or (fault.kind == "front" and fault.target not in again)
+    return fault.kind in ("front", "worker") and fault.target not in again
 
 
 def _fault(
@@ -94,7 +98,6 @@ def _fault(
     target = chance.choice(targets)
     pick = round(chance.random(), 3)
     away = round(chance.uniform(*AWAY_S), 1)
-    number = chance.randint(1, target.replicas)
     now = round(now, 2)
     match kind:
         case "front" | "worker":
@@ -104,7 +107,8 @@ def _fault(
         case "redeploy":
             return Fault(now, kind, target.name)
         case "scale":
-            return Fault(now, kind, target.name, amount=number)
+            fixed = chance.choice([each for each in targets if not each.scaled])
+            return Fault(now, kind, fixed.name, amount=chance.randint(1, fixed.replicas))
         case "outage" | "engine":
             return Fault(now, kind, amount=away)
     return Fault(now, kind)

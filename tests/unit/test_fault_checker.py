@@ -143,6 +143,11 @@ def test_another_error_has_no_fault_that_allows_it(
     assert f"no fault allows {code}" in verdict.problems[0]
 
 
+def test_nothing_allows_an_idempotent_call_an_error() -> None:
+    written = Written().right(100).made(idempotent=True).ran(end=None).failed("replica_lost")
+    assert "no fault allows replica_lost" in written.problems(KILLED)[0]
+
+
 def test_one_fault_explains_one_error() -> None:
     written = Written().right(200)
     for key in ("a", "b"):

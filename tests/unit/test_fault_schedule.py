@@ -7,7 +7,11 @@ from hypothesis import strategies as st
 
 from tests.faults.schedule import AWAY_S, CALM_S, GAP_S, KINDS, Target, harms, schedule
 
-TARGETS = [Target("once", idempotent=False, replicas=3), Target("again", True, 3)]
+TARGETS = [
+    Target("once", idempotent=False, replicas=3),
+    Target("again", idempotent=True, replicas=3),
+    Target("auto", idempotent=False, replicas=3, scaled=True),
+]
 SEEDS = st.integers(0, 2**32)
 
 
@@ -45,9 +49,10 @@ def test_faults_are_what_can_be_done(seed: int) -> None:
     for fault in schedule(seed, 100, TARGETS, harm=5):
         assert 0 <= fault.pick <= 1
         if fault.kind in ("front", "worker", "redeploy", "scale"):
-            assert fault.target in ("once", "again")
+            assert fault.target in ("once", "again", "auto")
         if fault.kind == "scale":
             assert fault.amount in (1, 2, 3)
+            assert fault.target != "auto"
         if fault.kind in ("outage", "engine"):
             assert AWAY_S[0] <= fault.amount <= AWAY_S[1]
 
