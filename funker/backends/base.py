@@ -85,8 +85,8 @@ class FunctionStatus:
     warnings: tuple[str, ...] = ()
 
     def age(self, now: float | None = None) -> float:
-        """Seconds since the last change of the function."""
-        return max(0.0, (time.time() if now is None else now) - self.updated)
+        """Seconds since the function was made: a change of its replicas makes it no younger."""
+        return max(0.0, (time.time() if now is None else now) - self.created)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

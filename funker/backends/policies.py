@@ -12,6 +12,7 @@ the same for functions of `funker deploy` and for those of stack files:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -124,6 +125,7 @@ def _read(
         spelled["retry-backoff"] = "funker.retry-backoff"  # as its user spells it
         label = spelled.get(error.field, error.field)
         problem = error.message.removeprefix(f"{error.field}: ")
+        problem = re.sub(r", unable to [^,]*", "", problem)  # of which pydantic has enough words
         problems.append(f"label {label}: {problem}. {error.hint}".strip())
         return None
 

@@ -238,7 +238,6 @@ class Calls:
             self._ledger.actions.append(Send(peer, Ack(id=id)))
             if replica is not None:
                 self._served(replica, now, refused=refused)
-                self._forget_if_done(replica)
         elif call.phase is Phase.ANSWERED:
             self._ledger.actions.append(Send(call.caller.peer, frames))
         else:
@@ -249,7 +248,6 @@ class Calls:
             if error is None or not self._tried_again(call, error, replica, now):
                 self._answered(call, error, frames, replica, now)
             self._served(replica, now, refused=refused)
-            self._forget_if_done(replica)
 
     def _answered(
         self,
@@ -271,7 +269,7 @@ class Calls:
         """Its outcome isn't the call's: the replica is acknowledged in the caller's place."""
         if not self._retries.again(call, error, now):
             return False
-        call.failed_by.add(replica.peer)
+        call.failed_by |= {replica.peer}
         replica.calls.pop(call.id, None)
         self._ledger.actions.append(Send(replica.peer, Ack(id=call.id)))
         return True
@@ -285,8 +283,6 @@ class Calls:
             self._replicas.leave(replica)
             pool = self._replicas.pool(replica.function)
             pool.demand.departed(replica.ready.replica, now)
-
-    def _forget_if_done(self, replica: Replica) -> None:
         if replica.leaving and not replica.calls and not replica.orphans:
             self._replicas.forget(replica.peer)
 

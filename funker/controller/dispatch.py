@@ -108,17 +108,18 @@ class Dispatch:
         if now >= self._ledger.agenda.soonest():
             for call in self._ledger.agenda.due(now):
                 self._calls.overdue(call, now)
-        if now >= self._replicas.rest_until():
-            for replica in self._replicas.rested(now):
+        rows = self._replicas
+        if now >= rows.rest_until:
+            for replica in rows.rested(now):
                 self._waiting.hand_out(replica.function, now)
-        while self._replicas.unblocked:
-            self._waiting.hand_out(self._replicas.unblocked.pop(), now)
+        while rows.unblocked:
+            self._waiting.hand_out(rows.unblocked.pop(), now)
         actions, self._ledger.actions = self._ledger.actions, []
         return actions
 
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
-        return min(self._sweep_at, self._ledger.agenda.soonest(), self._replicas.rest_until())
+        return min(self._sweep_at, self._ledger.agenda.soonest(), self._replicas.rest_until)
 
     # What it knows
 
@@ -128,9 +129,8 @@ class Dispatch:
         described = {name: nothing(wanted=n) for name, n in rows.wanted.items()}
         for function, pool in pools.items():
             replicas = [rows.row(peer) for peer in pool.replicas]
-            described[function] = about(pool, replicas, now) | {
-                "replicas": [replica.describe(now) for replica in replicas]
-            }
+            described[function] = nothing() | about(pool, replicas, now)
+            described[function]["replicas"] = [replica.describe(now) for replica in replicas]
         return described
 
     def demanding(self, now: float) -> dict[str, dict[str, Any]]:

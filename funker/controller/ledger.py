@@ -64,7 +64,8 @@ class Ledger:
         call.caller.calls.pop(call.id, None)
         if call.replica is not None and (replica := self._replicas.get(call.replica)) is not None:
             replica.calls.pop(call.id, None)
-            self._replicas.stop(replica, call.id)
+            if replica.running:
+                self._replicas.stop(replica, call.id)
             if call.asked:
                 self._replicas.vacate(replica)  # it may never have come to it
             if replica.leaving and not replica.calls:

@@ -41,6 +41,8 @@ class Replicas:
         self._rules: Mapping[str, Rules] = {}
         #: Functions of which fewer calls run than may, since a moment ago.
         self.unblocked: set[str] = set()
+        #: When to look for places again.
+        self.rest_until = float("inf")
         # Replicas some of whose places may be free again, and when to try.
         self._resting: list[tuple[float, int, Replica]] = []
         self._order = itertools.count()
@@ -206,10 +208,6 @@ class Replicas:
         replica.full_at = now
         self._rest(replica, REST_S if calm else min(2 * replica.rest_s, REST_MAX_S), now)
 
-    def rest_until(self) -> float:
-        """When to look for places again."""
-        return self._resting[0][0] if self._resting else float("inf")
-
     def rested(self, now: float) -> Iterator[Replica]:
         """Those that have got back a place, to be tried."""
         while self._resting and self._resting[0][0] <= now:
@@ -221,10 +219,12 @@ class Replicas:
             if replica.free + len(replica.running) < replica.slots:
                 self._rest(replica, replica.rest_s, now)
             yield replica
+        self.rest_until = self._resting[0][0] if self._resting else float("inf")
 
     def _rest(self, replica: Replica, seconds: float, now: float) -> None:
         replica.is_resting, replica.rest_s = True, seconds
         heapq.heappush(self._resting, (now + seconds, next(self._order), replica))
+        self.rest_until = self._resting[0][0]
 
     # Functions that can't be loaded
 

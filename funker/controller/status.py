@@ -22,10 +22,10 @@ from funker.controller.tables import Pool, Replica
 
 
 def about(pool: Pool, replicas: Sequence[Replica], now: float) -> dict[str, Any]:
-    """The status of a function; `replicas` are the rows of its pool."""
+    """What is known of a function by itself; `replicas` are the rows of its pool."""
     states = [replica.state(now) for replica in replicas]
     demand, first = pool.demand, pool.queue.first()
-    return nothing() | {
+    return {
         "queued": len(pool.queue),
         "queued_bytes": pool.queue.size,
         "waiting_s": _rounded(now - first.queued_at) if first else None,
@@ -45,7 +45,9 @@ def about(pool: Pool, replicas: Sequence[Replica], now: float) -> dict[str, Any]
 
 
 def nothing(*, wanted: int = 0) -> dict[str, Any]:
-    """The status of a function that nobody has called and that has no replica."""
+    """The status of a function that nobody has called and that has no replica, with the fields
+    that are others' to fill: its replicas, how many calls and errors it had, how it is scaled.
+    """
     return {
         "queued": 0,
         "queued_bytes": 0,

@@ -210,6 +210,9 @@ class Replica(Peer):
         }
 
 
+_NOBODY: frozenset[bytes] = frozenset()
+
+
 class OpenCall:
     __slots__ = (
         "accepted", "asked", "attempt", "call", "caller", "cancelled", "deadline", "due", "error",
@@ -242,7 +245,7 @@ class OpenCall:
         self.touched = call.resend or call.attempt != 1
         #: The error of the last try, and the replicas whose error was followed by another.
         self.failure: Error | None = None
-        self.failed_by: set[bytes] = set()
+        self.failed_by = _NOBODY
         self.cancelled = False
         #: When to look at it again, and when it ends whatever its replica says.
         self.due = self.deadline

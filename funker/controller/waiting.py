@@ -81,7 +81,7 @@ class Waiting:
         if pool.failure is not None:
             self.fail_waiting(function, now)
         self.hand_out(function, now)
-        if pool.queue:
+        if not pool.free and pool.queue:
             self._demand(function, pool)
 
     def resolve(self, name: str, now: float) -> str | Error:
@@ -203,8 +203,8 @@ class Waiting:
     def hand_out(self, function: str, now: float) -> None:
         """Calls of this function go to its free replicas, as long as there are both."""
         pool = self._replicas.pool(function)
-        free, queue = pool.free, pool.queue
-        while free and queue and not pool.is_at_its_limit:
+        free, queue, limit = pool.free, pool.queue, pool.rules.max_inflight
+        while free and queue and (limit is None or pool.inflight < limit):
             replica = next(iter(free.values()))
             if replica.is_suspect(now):
                 self._replicas.set_aside(replica)  # it is put back when it speaks
@@ -219,7 +219,7 @@ class Waiting:
             call.replica, call.phase, call.asked = replica.peer, Phase.SENT, False
             call.sent_at, call.is_timed = now, True
             if call.failed_by:
-                call.failed_by.discard(replica.peer)  # its next outcome is that of this try
+                call.failed_by -= {replica.peer}  # its next outcome is that of this try
             self._ledger.actions.append(Send(replica.peer, _forwarded(call, replica, now), call.id))
 
 

@@ -29,6 +29,7 @@ from funker.backends.swarm.engine import Engine, connect
 from funker.backends.swarm.fleet import SwarmFleet
 from funker.images import builder
 from funker.rpc.client import invoke
+from funker.spec import ScalePolicy
 
 Names = Callable[..., str]
 
@@ -179,6 +180,35 @@ def test_functions_made_by_hand_and_by_stack_files_are_seen_and_scaled_alike(
         swarm.scale(name, 0)
         assert not _containers(engine, name)
         assert _spec(engine, name) == before
+
+
+def test_the_autoscaler_s_number_yields_to_one_that_somebody_says(
+    engine: DockerClient, fleet: SwarmFleet, swarm: Swarm, create: Callable[..., Service]
+) -> None:
+    labels = {"funker.scale.max": "5", "funker.retries": "2"}
+    # No node fits, so that nothing is started: it is the numbers that count here.
+    name = create(replicas=1, labels=labels, constraints=["node.labels.none==none"]).name
+    seen = _seen(fleet, name)
+    assert seen is not None
+    assert (seen.scale, seen.calls.retries, seen.cores) == (ScalePolicy(max=5), 2, 1)
+    fleet.scale(name, 2)
+    assert _wanted(fleet, name) == (2, False)
+
+    with pytest.raises(NoNodeFits):
+        swarm.scale(name, 7)
+    fleet.scale(name, 2)  # decided before it was pinned
+    assert _wanted(fleet, name) == (7, True)
+
+    swarm.unpin(name)
+    assert _wanted(fleet, name) == (7, False)
+    fleet.scale(name, 3)
+    assert _wanted(fleet, name) == (3, False)
+
+
+def _wanted(fleet: SwarmFleet, name: str) -> tuple[int, bool]:
+    seen = _seen(fleet, name)
+    assert seen is not None
+    return seen.wanted, seen.pinned
 
 
 def test_a_function_with_the_key_on_the_network_is_routed(

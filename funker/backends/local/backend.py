@@ -396,7 +396,7 @@ class Local:
                 told = "Nothing was changed."
             elif before is not None:
                 self._state.put(before.scaled(now.replicas) if before.autoscaled else before)
-                told = f"The version of {name} that was deployed before is back."
+                told = f"The version of {name} that was deployed before still serves."
             elif error.traceback:
                 told = f"It stays and tries again; `funker rm {name}` removes it."
             else:
