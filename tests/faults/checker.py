@@ -3,8 +3,8 @@
 - Each call has exactly one outcome, and an answer is the right one, of a run that was finished.
 - Nothing that isn't idempotent has run twice; what says that it certainly did not start, didn't.
 - An error needs a fault that allows it: of that kind, in that time, that hit that replica. One
-  that was killed held one call, so it explains one error. Idempotent calls are tried again, so
-  nothing allows them one.
+  that was killed explains as many errors as it had calls: one, or one for each slot. Idempotent
+  calls are tried again, so nothing allows them one.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def _unexplained(
     ledger: Ledger, made: dict[str, Made], faults: Sequence[Injected]
 ) -> Iterator[Ended]:
     """The errors that are left when each fault has explained the one that it allows."""
-    left = list(faults)
+    left = [fault for fault in faults for _ in range(fault.calls)]
     # Those that name their replica first: they have no choice.
     errors = [each for each in ledger.ended if each.code != "ok" and each.key in made]
     for error in sorted(errors, key=lambda each: (not each.replica, each.at)):

@@ -140,7 +140,7 @@ class Ground(ABC):
 
     def worker(self, function: str, pick: float) -> Process:
         return self._victim(
-            lambda there: processes.children(there, processes.fronts(there, function)), pick
+            lambda there: processes.workers(there, processes.fronts(there, function)), pick
         )
 
     def kill(self, victim: Callable[[], Process]) -> Process:

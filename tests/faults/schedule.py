@@ -37,6 +37,8 @@ class Target:
     idempotent: bool
     #: As many as it has at most.
     replicas: int
+    #: Calls of one replica at once.
+    slots: int = 1
     #: Whether the number of replicas is the autoscaler's.
     scaled: bool = False
 
@@ -76,23 +78,23 @@ def schedule(
         if not bag:
             bag = [*kinds]
             chance.shuffle(bag)
-        fault = _fault(chance, now, bag.pop(), targets, harmless=harm <= 0)
+        fault = _fault(chance, now, bag.pop(), targets, harm=harm)
         if fault is not None:
-            harm -= harms(fault, targets)
+            harm -= harm_of(fault, targets)
             faults.append(fault)
             now += fault.amount if fault.kind in (OUTAGE, ENGINE) else 0.0
         now += chance.uniform(*GAP_S)
     return tuple(faults)
 
 
-def harms(fault: Fault, targets: Sequence[Target]) -> bool:
-    """Whether it may cost a call."""
-    again = [target.name for target in targets if target.idempotent]
-    return fault.kind in ("front", "worker") and fault.target not in again
+def harm_of(fault: Fault, targets: Sequence[Target]) -> int:
+    """How many calls it may cost."""
+    slots = {target.name: target.slots for target in targets if not target.idempotent}
+    return slots.get(fault.target, 0) if fault.kind in ("front", "worker") else 0
 
 
 def _fault(
-    chance: random.Random, now: float, kind: str, targets: Sequence[Target], *, harmless: bool
+    chance: random.Random, now: float, kind: str, targets: Sequence[Target], *, harm: int
 ) -> Fault | None:
     """None: all that it could hit costs a call."""
     target = chance.choice(targets)
@@ -102,7 +104,7 @@ def _fault(
     match kind:
         case "front" | "worker":
             made = [Fault(now, kind, each.name, pick=pick) for each in (target, *targets)]
-            left = [each for each in made if not (harmless and harms(each, targets))]
+            left = [each for each in made if harm_of(each, targets) <= harm]
             return left[0] if left else None
         case "redeploy":
             return Fault(now, kind, target.name)

@@ -157,6 +157,14 @@ def test_one_fault_explains_one_error() -> None:
     assert written.problems(KILLED, other) == []
 
 
+def test_a_fault_explains_as_many_as_the_replica_had_calls() -> None:
+    written = Written().right(300)
+    for key in ("a", "b", "c"):
+        written.made(key).ran(key, end=None).failed("replica_lost", key)
+    two = Injected(kind="front", target="once", began=1.2, ended=1.3, calls=2)
+    assert len(written.problems(two)) == 1
+
+
 def test_an_error_that_names_its_replica_has_the_first_choice() -> None:
     written = Written().right(200).made("a").ran("a", end=None).failed("replica_lost", "a")
     named = {"replica": "once.1.x", "at": 3.0}
