@@ -9,7 +9,7 @@ from dataclasses import dataclass
 #: Seconds of load before the first fault, and after the last one.
 CALM_S = 2.0
 #: Seconds between two faults: at least, and at most.
-GAP_S = (1.0, 3.0)
+GAP_S = (1.0, 4.0)
 #: Seconds that the engine, or the router, stays away.
 AWAY_S = (1.0, 6.0)
 

@@ -148,6 +148,15 @@ def test_nothing_allows_an_idempotent_call_an_error() -> None:
     assert "no fault allows replica_lost" in written.problems(KILLED)[0]
 
 
+def test_an_idempotent_call_may_fail_if_the_controller_was_just_away_as_well() -> None:
+    written = Written().right(100).made(idempotent=True).ran(end=None).failed("replica_lost")
+    away = Injected(kind="outage", target="", began=-9, ended=-5)
+    assert written.problems(KILLED, away) == []
+    long_ago = Injected(kind="outage", target="", began=-90, ended=-50)
+    assert len(written.problems(KILLED, long_ago)) == 1
+    assert len(written.problems(away)) == 1
+
+
 def test_one_fault_explains_one_error() -> None:
     written = Written().right(200)
     for key in ("a", "b"):
