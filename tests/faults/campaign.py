@@ -34,13 +34,11 @@ class Campaign:
         once = Target(f"once-{seed}", idempotent=False, replicas=most)
         again = Target(f"again-{seed}", idempotent=True, replicas=most)
         auto = Target(f"auto-{seed}", idempotent=False, replicas=most, scaled=True)
-        pool = Target(f"pool-{seed}", idempotent=False, replicas=2, slots=2)
-        self._targets = [once, again, auto, pool]
+        self._targets = [once, again, auto]
         self._specs: dict[str, dict[str, Any]] = {
             once.name: {"replicas": most},
             again.name: {"replicas": most, "calls": CallPolicy(idempotent=True, retries=5)},
             auto.name: {"scale": ScalePolicy(min=1, max=most)},
-            pool.name: {"replicas": 2, "isolation": "process", "slots": 2},
         }
         self._generation = 0
         self._began = 0.0
