@@ -78,6 +78,15 @@ def hear_of_death(parent: int, number: signal.Signals) -> None:
         os._exit(1)
 
 
+def adopt_orphans() -> None:
+    """Become the parent of what descends from this process and whose own parent ends."""
+    if LINUX:
+        import ctypes
+
+        pr_set_child_subreaper = 36
+        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
 def _init_ends_with_its_child() -> bool:
     """Whether PID 1 is tini, under its own name or Docker's."""
     with contextlib.suppress(OSError), open("/proc/1/comm") as file:
