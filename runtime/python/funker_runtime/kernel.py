@@ -6,12 +6,14 @@ Everything else in the runtime is plain POSIX.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable
 
 _INT = struct.calcsize("i")
 
@@ -86,21 +88,25 @@ def die_with_parent(parent: int, grandparent: int) -> None:
 
 def hear_of_death(parent: int, number: signal.Signals) -> None:
     """Have the kernel send this process a signal when its parent dies. Linux only."""
-    import ctypes
-
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
+    _prctl()(pr_set_pdeathsig, number, 0, 0, 0)
     if os.getppid() != parent:  # it died just before
         os._exit(1)
+
+
+@functools.cache
+def _prctl() -> Callable[..., int]:
+    # Found once: in each process that is forked later, that would touch 300 KB of memory anew.
+    import ctypes
+
+    return ctypes.CDLL(None).prctl
 
 
 def adopt_orphans() -> None:
     """Become the parent of what descends from this process and whose own parent ends."""
     if LINUX:
-        import ctypes
-
         pr_set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+        _prctl()(pr_set_child_subreaper, 1, 0, 0, 0)
 
 
 def _init_ends_with_its_child() -> bool:
