@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from funker_runtime import worker
 from funker_runtime.loader import Handler, load
+from funker_runtime.log import Log
 from funker_runtime.output import Output
 from funker_runtime.settings import SettingError, Settings, endpoint, identity, settings
 
@@ -47,10 +48,12 @@ def _serve(find: worker.Finder, default_name: str) -> NoReturn:
     # The order matters: threads, DNS look-ups and ZeroMQ's import come after the fork, the
     # latter two while the worker loads the handler.
     pid, link, out, err = worker.fork(find, told.handler)
-    output = Output(out, err)
+    own = identity(os.environ, default_name)
+    log = Log(own.function, plain=told.log == "plain", limit=told.log_limit)
+    output = Output(out, err, log)
     from funker_runtime.front import Front
 
-    Front(told, identity(os.environ, default_name), pid, link, output).run()
+    Front(told, own, pid, link, output, log).run()
 
 
 def _refuse(error: SettingError, _: str) -> NoReturn:

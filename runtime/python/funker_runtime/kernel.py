@@ -35,10 +35,12 @@ def anonymous_file(data: bytes) -> int:
     return fd
 
 
-def read_file(fd: int) -> bytes:
-    """All of an anonymous file; closes it."""
+def read_file(fd: int, limit: int | None = None) -> bytes:
+    """All of an anonymous file, or its beginning of `limit` bytes; closes it."""
     try:
         size = os.fstat(fd).st_size
+        if limit is not None:
+            size = min(size, limit)
         parts = []
         offset = 0
         while offset < size and (part := os.pread(fd, size - offset, offset)):
@@ -63,10 +65,15 @@ def die_with_parent(parent: int, grandparent: int) -> None:
     """
     if not LINUX or parent == 1 or (grandparent == 1 and _init_ends_with_its_child()):
         return
+    hear_of_death(parent, signal.SIGKILL)
+
+
+def hear_of_death(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send this process a signal when its parent dies. Linux only."""
     import ctypes
 
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
     if os.getppid() != parent:  # it died just before
         os._exit(1)
 
