@@ -1,7 +1,7 @@
 """A function that tries to leave a trace in every way that its author could think of.
 
 `handle(channel, act)`: with "leave" it leaves one, with "find" it looks for it in another call and
-says what it found, or None. What can't be left raises, which is answered as text. A channel whose
+says what it found. What can't be left raises, which is answered as text. A channel whose
 name has a line in docs/guides/isolation.md is known to be open.
 """
 
@@ -59,6 +59,10 @@ def finds(channel):
 def handle(channel=None, act="list"):
     if act == "list":
         return list(FINDS)
+    if act == "hostile":
+        import hostile
+
+        return hostile.handle(channel)
     try:
         return repr({"leave": LEAVES, "find": FINDS}[act][channel]() or "nothing")
     except OSError as error:
