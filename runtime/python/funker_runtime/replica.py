@@ -160,7 +160,7 @@ class Replica:
             case LoadFailed(message, traceback):
                 self._on_barren(message, traceback, now)
             case Barren(how, output_tail):
-                self._on_barren(f"what makes the function's processes {how}", output_tail, now)
+                self._on_barren(f"the function's process {how} before any call", output_tail, now)
             case Terminate():
                 self._on_terminate(now)
             case _:

@@ -56,7 +56,7 @@ class Settings(NamedTuple):
     log_limit: int = LOG_LIMIT
     isolation: str = "container"
     slots: int = 1
-    ulimits: Mapping[str, int] = {}  # noqa: RUF012 - nobody changes it
+    ulimits: Mapping[str, int] = {}
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -87,7 +87,7 @@ def _isolation(environ: Mapping[str, str]) -> str:
 
 def _slots(environ: Mapping[str, str]) -> int:
     text = environ.get("FUNKER_SLOTS") or str(_cpus())
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= MAX_SLOTS):
+    if not (re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= MAX_SLOTS):
         raise SettingError(f"FUNKER_SLOTS: expected a number from 1 to {MAX_SLOTS}, got {text!r}")
     return int(text)
 

@@ -103,6 +103,9 @@ class Solo:
                 worker.send(self._link, {"warm": True}, b'{"x":1}')
             case {"warm": _}:
                 return [Loaded()]
+            case {"failed": failure}:
+                self._output.say(failure["traceback"] or f"{failure['message']}\n")
+                return [LoadFailed(failure["message"], failure["traceback"])]
             case _:
                 return [word(message, body, 0, self._output)]
         return []
@@ -124,16 +127,13 @@ class Solo:
 def word(message: dict[str, Any], body: bytes | None, slot: int, output: Output) -> Event:
     """What a worker has said. Raises `ValueError` for what none says."""
     match message:
-        case {"answer": {"content_type": str(content_type)}}:
+        case {"answer": {"content_type": str(content_type)}} if len(content_type) < 1024:
             return Answered(content_type, body or b"", slot)
         case {"oversized": int(size)}:
             return Answered("", b"", slot, size)
         case {"error": {"message": str(m), "exception_type": str(e), "traceback": str(t)}}:
             output.say(t)
             return Raised(m, e, t, slot)
-        case {"failed": {"message": str(m), "traceback": str(t)}}:
-            output.say(t or f"{m}\n")
-            return LoadFailed(m, t)
     raise ValueError(f"a worker said {message!r:.200}")
 
 

@@ -64,7 +64,7 @@ def receive(
     gone. Raises `BlockingIOError` if it isn't to wait, and `ValueError` for what is no message.
     """
     try:
-        data, fds, _, _ = socket.recv_fds(link, MAX_CONTROL, 1, flags)
+        data, fds = kernel.receive(link, MAX_CONTROL, fds=1, flags=flags)
     except ConnectionResetError:
         return None
     if not data:
@@ -94,9 +94,7 @@ def main(
     serve(link, function, max_body=max_body, waits=True)
 
 
-def serve(
-    link: socket.socket, function: loader.Handler, *, max_body: int, waits: bool
-) -> NoReturn:
+def serve(link: socket.socket, function: loader.Handler, *, max_body: int, waits: bool) -> NoReturn:
     """Wait for a call, run it, tell what came of it, end. `waits`: end when told so."""
     while (received := receive(link)) is not None:
         message, body = received
