@@ -2,13 +2,16 @@
 
 Everything is simulated, the clock included. Connections delay, freeze and break with messages
 under way, and either end may notice at once or not at all. Routers are killed and restarted,
-sleep, and may be two for a while. Replicas are killed, terminated, crash, hang, fail to load, and
-are called directly in between. Callers cancel, and die. Whatever happens:
+sleep, and may be two for a while. What they send leaves a moment after it was decided. Replicas, of
+one call or with several places, are killed, terminated, crash, hang, fail to load, and are called
+directly in between; in some worlds their number is the autoscaler's. Callers cancel, and die. Calls
+are tried again where that is allowed. Whatever happens:
 
 - each call has exactly one outcome, at the latest shortly after its deadline;
 - no call that isn't idempotent starts twice, and an answer is the answer of its own call;
 - a call whose error says that it certainly did not start, didn't: neither then nor later, so a
   caller may take another way with it;
+- a call is started no more often than its function's policy lets it be tried, and no sooner;
 - in the end no router and no replica has anything left of any call.
 
 One hole is known and allowed for: a call that was handed out, whose caller was cut off from that

@@ -22,7 +22,8 @@ from funker.controller.snapshot import Observed
 from funker.rpc import session
 from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Result, decode
 from funker.spec import CallPolicy, ScalePolicy
-from funker_runtime import replica as served
+from funker_runtime import events as served
+from funker_runtime.replica import Replica, State
 
 FUNCTIONS = ("add", "sub")
 #: Errors of a handler, which may be tried again.
@@ -373,12 +374,24 @@ class SimulatedReplica:
     def __init__(self, world: World, function: str, place: int) -> None:
         self.world, self.function, self.place = world, function, place
         self.alive = True
-        self._runs = 0
+        # Calls that came through a router, by slot.
+        self._running = Counter[int]()
         number = next(world.births)
         identity = served.Identity(
             function, (function,), f"{function}.{place}.{number}", f"5e55{number:028x}"
         )
-        self.machine = served.Replica(identity, timeout=2.0, max_body=100, now=world.now)
+        self._slots = world.random.choice([0, 0, 1, 3])  # 0: one call in all
+        self.machine = Replica(
+            identity,
+            timeout=2.0,
+            max_body=100,
+            now=world.now,
+            slots=self._slots or 1,
+            once=not self._slots,
+        )
+        # Which of a slot's workers is there now; 0: none.
+        self._workers = Counter[int]()
+        self._births = itertools.count(1)
         self._wake_at = float("inf")
         self.dealer = Dealer(
             world,
@@ -387,10 +400,14 @@ class SimulatedReplica:
             connected=lambda: self.feed(served.Linked()),
             receive=lambda message: self.feed(served.Received(served.ROUTER, message)),
         )
-        loaded: served.Event = served.Loaded()
         if world.strikes(0.1):
-            loaded = served.LoadFailed("ImportError: no", "Traceback")
-        world.after(world.some(0.02, 0.3), lambda: self.feed(loaded))
+            failed = served.LoadFailed("ImportError: no", "Traceback")
+            world.after(world.some(0.02, 0.3), lambda: self.feed(failed))
+        else:
+            for slot in range(self._slots or 1):
+                world.after(world.some(0.02, 0.3), lambda slot=slot: self._load(slot))  # type: ignore[misc]
+        if self._slots and world.strikes(0.2):
+            world.after(world.some(0, 5), lambda: self.feed(served.Barren("is dead", "")))
         if world.strikes(0.4):
             world.after(world.some(0, 5), lambda: self.feed(served.Terminate()))
         if world.strikes(0.15):
@@ -418,41 +435,63 @@ class SimulatedReplica:
                     self.world.visitors[peer].hear(message)
                 elif not self.dealer.send(message):
                     self.feed(served.Gone(peer))
-            case served.Start(call):
-                self._handle(call)
-            case served.Kill():
-                self.world.after(0.002, lambda: self.feed(served.Died("was killed", "")))
+            case served.Start(call, slot):
+                self._handle(call, slot)
+            case served.Kill(slot):
+                self._later(0.002, served.Died("was killed", "", slot))
             case served.Relink():
                 self.dealer.redial()
                 self.feed(served.Gone(served.ROUTER))
             case served.Exit():
                 self._end(flushed=True)
 
-    def _handle(self, call: Call) -> None:
+    def _load(self, slot: int) -> None:
+        self._workers[slot] = next(self._births)
+        self.feed(served.Loaded(slot))
+
+    def _later(self, seconds: float, event: served.Answered | served.Raised | served.Died) -> None:
+        """What a worker does, if it is still that slot's then."""
+        slot, worker = event.slot, self._workers[event.slot]
+
+        def happens() -> None:
+            if self._workers[slot] != worker or not self.alive:
+                return
+            self._count(slot, -1)
+            if isinstance(event, served.Died):
+                self._workers[slot] = 0
+                if self._slots:
+                    late = 3.0 if self.world.strikes(0.1) else 0.001
+                    self.world.after(late, lambda: self._load(slot))
+            self.feed(event)
+
+        self.world.after(seconds, happens)
+
+    def _count(self, slot: int, change: int) -> None:
+        """A call that came through a router runs in this slot (1), or no call does any more."""
+        running = self._running[slot]
+        self._running[slot] = max(0, running + change)
+        self.world.running[self.function] += self._running[slot] - running
+
+    def _handle(self, call: Call, slot: int) -> None:
         world = self.world
         world.started[call.id] += 1
         assert call.function == self.function
-        routed = int(call.id not in world.visits)
-        self._runs += routed
-        world.running[self.function] += routed
+        assert self._workers[slot], "it was given to nobody"
+        if call.id not in world.visits:
+            self._count(slot, 1)
         most = max(world.most[self.function], world.running[self.function])
         world.most[self.function] = most
         took = world.random.choice([0.001, 0.01, 0.3, 1.5])
-        event: served.Event = served.Answered("text/plain", call.body or b"")
+        event: served.Answered | served.Raised | served.Died
+        event = served.Answered("text/plain", call.body or b"", slot)
         if world.random.random() < world.failures:
-            event = served.Died("exited with status 3", "")
+            event = served.Died("exited with status 3", "", slot)
         elif world.random.random() < world.failures:
-            event = served.Raised("ValueError: no", "ValueError", "Traceback")
+            event = served.Raised("ValueError: no", "ValueError", "Traceback", slot)
         elif world.hang and world.strikes(0.05):
             return
-        world.after(took, lambda: self._ended(event, routed))
-        world.after(took + 0.003, lambda: self.feed(served.Died("exited with status 0", "said")))
-
-    def _ended(self, event: served.Event, routed: int) -> None:
-        if self.alive:
-            self._runs -= routed
-            self.world.running[self.function] -= routed
-            self.feed(event)
+        self._later(took, event)
+        self._later(took + 0.003, served.Died("exited with status 0", "said", slot))
 
     def _end(self, *, flushed: bool) -> None:
         if self.alive:
@@ -460,7 +499,7 @@ class SimulatedReplica:
             self.dealer.close(flushed=flushed)
             world = self.world
             world.replicas.remove(self)
-            world.running[self.function] -= self._runs
+            world.running[self.function] -= self._running.total()
             world.after(world.some(0.02, 0.3), lambda: world.bear(self.function, self.place))
 
 
@@ -737,7 +776,10 @@ def check_nothing_is_left(world: World) -> None:
     assert all(pool.inflight == 0 for pool in rows.pools.values())
     assert not [row.describe(world.now) for row in rows if row.calls or row.orphans]
     for replica in world.replicas:
-        assert replica.machine.state in (served.State.IDLE, served.State.BOOT, served.State.FAILED)
+        assert replica.machine.state in (State.IDLE, State.BOOT, State.FAILED)
     free = {peer for pool in rows.pools.values() for peer in pool.free}
-    idle = [r for r in world.replicas if r.machine.state is served.State.IDLE]
+    idle = [r for r in world.replicas if r.machine.state is State.IDLE]
     assert {replica.dealer.peer for replica in idle} <= free, "an idle replica is forgotten"
+    for replica in idle:
+        places = sum(slot.is_free for slot in replica.machine._slots)
+        assert rows.row(replica.dealer.peer).free == places, "a free place is forgotten"
