@@ -20,6 +20,7 @@ When the zygote dies it is told by SIGTERM, kills and removes what is its own, a
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from funker_runtime.confine import Confinement
     from funker_runtime.loader import Handler
 
-#: Seconds for the processes that a call has left to be gone, and its files.
-CLEAN_S = 5.0
+#: Seconds for the processes that a call has left to be gone, and its files, of which a disk may
+#: remove no more than a thousand a second. Longer, and the replica ends.
+CLEAN_S = 30.0
 #: Seconds until a fork is tried again that the machine had no room for.
 RETRY_S = 0.02
+#: Bytes that a pipe holds, unless somebody changes that.
+PIPE = 65536
 #: Workers in a row that may die before they have been given a call.
 STILLBORN = 3
 
@@ -157,6 +161,7 @@ class Keeper:
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
             for number, pipe in enumerate((self._out, self._err), 1):
+                _renew(pipe)
                 fd = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
@@ -188,6 +193,14 @@ class Keeper:
         worker.run(
             lambda: worker.serve(workers_link, self._function, max_body=self._max_body, waits=False)
         )
+
+
+def _renew(pipe: int) -> None:
+    """Give a pipe back what a call may have changed of it, which outlives the call."""
+    os.fchmod(pipe, 0o600)
+    os.utime(pipe)
+    with contextlib.suppress(OSError):  # the user has too many large ones
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _leave(*_: object) -> NoReturn:
