@@ -75,7 +75,6 @@ class Keeper:
         self._function = function
         self._confinement = confinement
         self._max_body = max_body
-        self._directories: dict[int, str] = {}
         # The pipes are the slot's, whoever its worker is: nobody writes to them but the one call.
         out, self._out = os.pipe()
         err, self._err = os.pipe()
@@ -94,9 +93,8 @@ class Keeper:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             until = time.monotonic() + CLEAN_S
-            cleanup.clean(0, "", {}, until)
-            for directory in self._directories.values():
-                cleanup.clean(0, directory, {}, until)
+            cleanup.end((), until)
+            self._confinement.close(until)
             os._exit(0)
 
     def _keep(self) -> NoReturn:
@@ -111,9 +109,8 @@ class Keeper:
                 news = {}
             until = time.monotonic() + CLEAN_S
             keep = {following.pid: following.directory}
-            left = cleanup.clean(current.pid, current.directory, keep, until)
+            left = cleanup.clean(self._confinement, current.pid, current.directory, keep, until)
             os.waitpid(current.pid, 0)
-            del self._directories[current.pid]
             if left:
                 self._say({"slot": self._number, "left": left})
                 signal.pause()
@@ -131,7 +128,7 @@ class Keeper:
         for _ in range(STILLBORN):
             if os.waitpid(following.pid, os.WNOHANG) == (0, 0):
                 return following
-            cleanup.clean(0, self._directories.pop(following.pid), {}, time.monotonic() + CLEAN_S)
+            self._confinement.give_back(following.directory, time.monotonic() + CLEAN_S)
             following.link.close()
             os.close(following.pidfd)
             following = self._forked()
@@ -157,7 +154,7 @@ class Keeper:
             time.sleep(RETRY_S)  # for room that others make, who don't tell
 
     def _fork(self) -> Worker:
-        directory = self._confinement.make()
+        directory = self._confinement.take()
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
             for number, pipe in enumerate((self._out, self._err), 1):
@@ -169,10 +166,9 @@ class Keeper:
             with workers_link:
                 if (pid := os.fork()) == 0:
                     self._live(link, workers_link)
-            self._directories[pid] = directory
             return Worker(pid, directory, link, os.pidfd_open(pid))
         except BaseException:
-            cleanup.clean(0, directory, {}, time.monotonic() + CLEAN_S)
+            self._confinement.give_back(directory, time.monotonic() + CLEAN_S)
             raise
 
     def _live(self, link: socket.socket, workers_link: socket.socket) -> NoReturn:
