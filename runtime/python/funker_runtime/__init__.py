@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 from typing import NoReturn
 
 from funker_runtime import worker
@@ -29,12 +30,23 @@ def handle(handler: Handler) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """Serve one call with the handler that the environment names, then exit the process."""
+    """Serve one call with what the environment names, then exit the process.
+
+    That is a handler, or a program: this one's arguments, where they are a command.
+    """
     _serve(_load, default_name="function")
 
 
 def _load(name: str) -> Handler:
     gc.enable()  # `__main__` has disabled it; in the front it stays so until all is loaded
+    if command := sys.argv[1:] or os.environ.get("FUNKER_COMMAND"):
+        from funker_runtime.program import Program, parse
+
+        return Program(
+            parse(command) if isinstance(command, str) else command,
+            max_body=settings(os.environ).max_body,
+            content_type=os.environ.get("FUNKER_CONTENT_TYPE", ""),
+        )
     return load(name)
 
 

@@ -180,8 +180,7 @@ class Front:
                     self._happened(Gone(peer))
             case Start(call):
                 self._output.begin(call.id)
-                told = {"call": {"content_type": call.content_type}}
-                self._tell_worker(told, call.body or b"")
+                self._tell_worker({"call": worker.header(call)}, call.body or b"")
             case Release():
                 self._tell_worker({"end": True})
             case Kill():
