@@ -23,10 +23,7 @@ from funker.rpc.keys import client_keys
 from funker.rpc.messages import Ack, Call, Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
-from funker_runtime.log import Log
-from funker_runtime.output import Output
-from funker_runtime.replica import (
-    FAILED_S,
+from funker_runtime.events import (
     ROUTER,
     Action,
     Answered,
@@ -43,13 +40,14 @@ from funker_runtime.replica import (
     Received,
     Release,
     Relink,
-    Replica,
     Send,
     Start,
-    State,
     Terminate,
     Tick,
 )
+from funker_runtime.log import Log
+from funker_runtime.output import Output
+from funker_runtime.replica import FAILED_S, Replica, State
 from funker_runtime.settings import Settings
 
 if TYPE_CHECKING:

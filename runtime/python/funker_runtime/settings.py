@@ -28,8 +28,8 @@ from typing import NamedTuple
 from funker.rpc.errors import FunkerError
 from funker.rpc.keys import client_keys, router_address
 from funker.rpc.messages import MAX_BODY, REPLICA_PORT
+from funker_runtime.events import Identity
 from funker_runtime.loader import DEFAULT_HANDLER
-from funker_runtime.replica import Identity
 
 DEFAULT_TIMEOUT_S = 60.0
 #: Bytes that a call may log, unless it is told otherwise.
