@@ -26,6 +26,11 @@ def handle(handler: Handler) -> NoReturn:
     The function's name is FUNKER_FUNCTION, else what the network's DNS calls this container,
     else the callable's own name. Call this before starting threads: the worker is forked.
     """
+    if "FUNKER_CALL_ID" in os.environ:
+        sys.exit(
+            "funker.handle: this program is run for each call, so it can't wait for one; make "
+            'it the ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"], not the CMD'
+        )
     _serve(lambda _: handler, default_name=getattr(handler, "__name__", "function"))
 
 
