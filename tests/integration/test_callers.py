@@ -195,7 +195,7 @@ def test_an_unknown_name_is_told_by_the_deadline(pool):
 def test_another_function_at_the_address_is_never_called(pool):
     replicas = pool(1)
     with pytest.raises(funker.FunctionNotFound, match="is a replica of 'enter', not of 'other'"):
-        funker.function("other", address=replicas[0].address, deadline=0.5)(n=1)
+        funker.function("other", address=replicas[0].address, deadline=5)(n=1)
     assert not (replicas[0].directory.parent / "ledger").exists()
 
 

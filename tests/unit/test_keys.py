@@ -116,8 +116,9 @@ def test_a_key_file_that_is_written_anew_is_another_one(key_file: Path) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed who may not read the file")
 def test_a_key_file_that_may_not_be_read_says_what_to_do(key_file: Path) -> None:
     key_file.chmod(0o600)
-    for directory in [key_file.parent, *key_file.parent.parents[:2]]:
-        directory.chmod(0o755)
+    for directory in key_file.parents:
+        if "pytest" in str(directory):
+            directory.chmod(0o755)
     script = "from funker.rpc.keys import *; import os; os.setuid(65534); client_keys(os.environ)"
     environ = {**os.environ, "FUNKER_KEY_FILE": str(key_file)}
     done = subprocess.run(
