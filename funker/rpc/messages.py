@@ -237,6 +237,8 @@ class Ready(Message, kind="READY"):
     node: str = ""
     version: str = ""
     session: Id
+    #: Its places for calls, and those of them that are free.
+    slots: Count = 1
     free: Count = 1
     #: The calls that it runs, or whose outcome nobody has acknowledged.
     held: Strings = ()
