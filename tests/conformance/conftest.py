@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import zmq
 
 from funker.rpc.keys import make_keys, parse
+from tests.conformance.peers import Dial, Peers, Routed, Start
 from tests.conformance.replica import Replica
 from tests.conformance.runtimes import RUNTIMES, Runtime
 from tests.conformance.wire import Caller, Router
-
-Start = Callable[..., Replica]
-Dial = Callable[[Replica], Caller]
-Routed = Callable[..., tuple[Replica, Router]]
 
 
 class Nursery:
@@ -35,9 +31,17 @@ class Nursery:
             self._ahead.stop()
 
 
-@pytest.fixture(scope="session", params=RUNTIMES, ids=lambda runtime: runtime.id)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test runs with each runtime of the table, or with those of its file's ISOLATION."""
+    if "runtime" in metafunc.fixturenames:
+        wanted = getattr(metafunc.module, "ISOLATION", None)
+        runtimes = [one for one in RUNTIMES if wanted in (None, one.isolation)]
+        ids = [one.id for one in runtimes]
+        metafunc.parametrize("runtime", runtimes, ids=ids, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
 def runtime(request: pytest.FixtureRequest) -> Runtime:
-    """Each of the table in turn."""
     runtime: Runtime = request.param
     if missing := runtime.missing():
         pytest.skip(missing)
@@ -71,29 +75,6 @@ def start(runtime: Runtime, nursery: Nursery) -> Iterator[Start]:
 def replica(start: Start) -> Replica:
     """A plain one."""
     return start()
-
-
-class Peers:
-    """The callers and routers of one test."""
-
-    def __init__(self) -> None:
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._made: list[Caller | Router] = []
-
-    def caller(self, replica: Replica) -> Caller:
-        caller = Caller(self._context, replica)
-        self._made.append(caller)
-        return caller
-
-    def router(self, *, keys: tuple[bytes, bytes] | None = None, port: int = 0) -> Router:
-        router = Router(self._context, keys=keys, port=port)
-        self._made.append(router)
-        return router
-
-    def close(self) -> None:
-        for one in self._made:
-            one.close()
-        self._context.term()
 
 
 @pytest.fixture

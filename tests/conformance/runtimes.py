@@ -63,6 +63,15 @@ PYTHON = {
     "absent": "absent:handle",
 }
 
+NODE = {
+    "command": ("node", str(ROOT / "runtime" / "node" / "main.js")),
+    "acts": "node",
+    "broken": "broken:handle",
+    "absent": "absent:handle",
+}
+
 RUNTIMES = [
     Runtime("python", "container", **PYTHON),  # type: ignore[arg-type]
+    Runtime("node", "container", **NODE),  # type: ignore[arg-type]
+    Runtime("node", "process", **NODE),  # type: ignore[arg-type]
 ]

@@ -19,7 +19,7 @@ from funker.rpc.messages import (
     Result,
     media_type,
 )
-from tests.conformance.conftest import Dial, Start
+from tests.conformance.peers import Dial, Start
 from tests.conformance.replica import Replica, free_port
 from tests.conformance.runtimes import Runtime
 from tests.conformance.wire import Caller, made

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from funker.rpc.messages import Accept, Ack, Cancel, Error, Result
-from tests.conformance.conftest import Dial, Start
+from tests.conformance.peers import Dial, Start
 from tests.conformance.replica import Replica, eventually, is_gone
 from tests.conformance.runtimes import Runtime
 from tests.conformance.wire import Caller, Router, made

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from funker.rpc.messages import Error, Pong, decode
-from tests.conformance.conftest import Dial
+from tests.conformance.peers import Dial
 from tests.conformance.replica import Replica
 from tests.conformance.wire import Caller
 

@@ -10,9 +10,8 @@ import time
 import pytest
 
 from funker.rpc.messages import Accept, Ack, Busy, Bye, Result
-from tests.conformance.conftest import Dial, Start
+from tests.conformance.peers import Dial, Start
 from tests.conformance.replica import Replica
-from tests.conformance.runtimes import Runtime
 from tests.conformance.wire import Caller, made
 
 
@@ -42,21 +41,6 @@ def test_a_bye_that_nobody_acknowledges_is_waited_for_a_moment(
     assert 0.2 < time.monotonic() - began < 2
 
 
-def test_who_was_told_idle_hears_when_it_isn_t_any_more(
-    start: Start, dial: Dial, runtime: Runtime
-) -> None:
-    replica = start(FUNKER_SLOTS="1")
-    caller, other = dial(replica), dial(replica)
-    session = other.state("idle").session
-    call = caller.call("null")
-    bye = other.receive(Bye)
-    assert (bye.session, tuple(bye.held)) == (session, (call.id,))
-    other.send(Ack(id=session))
-    assert isinstance(caller.outcome(call), Result)
-    if runtime.once:
-        assert replica.status() == 0
-
-
 @pytest.mark.parametrize("state", ["running", "holding"])
 def test_sigterm_lets_a_call_end_and_its_answer_arrive(
     replica: Replica, caller: Caller, state: str
@@ -70,12 +54,12 @@ def test_sigterm_lets_a_call_end_and_its_answer_arrive(
     # It has seen the signal when this is answered, and it still knows the call.
     caller.send(call.replace(resend=True))
     assert caller.receive(Accept if state == "running" else Result).id == call.id
-    go.touch()
     if state == "running":
         session = caller.ask().session
         second = made(replica.function, session, body=b"{}")
         caller.send(second)
         assert caller.receive(Busy, Accept).id == second.id
+        go.touch()
         assert caller.receive(Result).id == call.id
     assert replica.runs()
     caller.send(Ack(id=call.id))

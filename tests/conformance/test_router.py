@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from funker.rpc.keys import make_keys, parse
-from funker.rpc.messages import Accept, Ack, Bye, Cancel, Error, Failed, Output, Ready, Result
-from tests.conformance.conftest import Dial, Peers, Routed, Start
+from funker.rpc.messages import Accept, Ack, Busy, Bye, Cancel, Error, Failed, Output, Ready, Result
+from tests.conformance.peers import Dial, Peers, Routed, Start
 from tests.conformance.replica import eventually, is_gone
 from tests.conformance.runtimes import Runtime
 
@@ -86,6 +86,7 @@ def test_pings_echo_the_stamp_that_came_last(routed: Routed) -> None:
 def test_a_router_that_has_forgotten_is_told_what_is_held(routed: Routed) -> None:
     replica, router = routed(FUNKER_SLOTS="2")
     ready = router.ready()
+    assert ready.slots == (1 if replica.runtime.once else 2)
     go = replica.directory / "go"
     call = router.call(ready, "wait", file=str(go))
     router.receive(Accept)
@@ -165,10 +166,18 @@ def test_direct_callers_are_served_beside_a_router(routed: Routed, dial: Dial) -
     replica, router = routed(FUNKER_SLOTS="1")
     ready = router.ready()
     caller = dial(replica)
-    call = caller.call("null")
-    bye = router.receive(Bye)
-    assert (bye.session, tuple(bye.held)) == (ready.session, (call.id,))
+    go = replica.directory / "go"
+    call = caller.call("wait", file=str(go))
+    caller.receive(Accept)
+    crossing = router.call(ready, "null")
+    if replica.runtime.once:
+        bye = router.receive(Bye, Busy)
+        assert (bye.session, tuple(bye.held)) == (ready.session, (call.id,))
+    assert router.receive(Busy) == Busy(id=crossing.id, session=ready.session)
+    go.touch()
     assert isinstance(caller.outcome(call), Result)
+    if not replica.runtime.once:
+        assert router.ready().free == 1  # it was refused a place, and hears of one
 
 
 def test_a_router_that_won_t_have_it_keeps_nobody_from_direct_calls(

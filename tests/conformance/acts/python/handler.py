@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,12 @@ def handle(do: Any = "echo", **given: Any) -> Any:
                 Path(os.environ["LEDGER"] + ".child").write_text(str(child.pid))
                 time.sleep(60)
             return child.pid
+        case "daemon":  # leaves its group and its parent
+            command = "sleep 60 > /dev/null 2>&1 & echo $!"
+            return int(subprocess.check_output(["setsid", "sh", "-c", command]))
+        case "scratch":
+            Path("made").write_text("here")
+            return f"{tempfile.gettempdir()}\n{Path.cwd()}"
         case "print":
             print(given["text"], flush=True)
             return "printed"
