@@ -94,6 +94,8 @@ class LogLine:
     node: str = ""
     #: RFC 3339 with nanoseconds, if time stamps were asked for.
     time: str = ""
+    #: The id of the call that printed it; empty for what no call did, or none is known to have.
+    call: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

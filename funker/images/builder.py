@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,12 +159,15 @@ def _build_own(
     found = inspect_image(docker, image)
     assert found is not None  # it was made a moment ago
     config = found["Config"]
-    problem = recipes.own_image_problem(config, runtime)
+    problem = recipes.own_image_problem(config, runtime, source)
     if problem is not None:
         raise BuildError(f"{source.location / 'Dockerfile'}: {problem[0]}", hint=problem[1])
     if config.get("Volumes"):
         progress(f"warning: VOLUME {' '.join(config['Volumes'])} makes a volume for every call")
-    finish = recipes.finish_recipe(user=config.get("User") or "", handler=source.handler)
+    finish = recipes.finish_recipe(
+        user=config.get("User") or "", handler=source.handler, command=source.command
+    )
+    plan = replace(plan, labels={**plan.labels, **recipes.own_language(config, source)})
     return run(docker, progress, recipe=plan.labelled(f"FROM {image}\n{finish}"), tag=plan.tag)
 
 

@@ -19,11 +19,12 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from funker.images.source import DEFAULT_HANDLER, Source, SourceFile
+from funker.images.entry import DEFAULT_HANDLER
+from funker.images.source import Source, SourceFile
 from funker.spec.runtime import VARIABLE, runtime_version
 
 #: The one library that replicas share. Pinned: two machines build the same runtime.
@@ -44,6 +45,8 @@ LABEL_BASE = "funker.base"
 LABEL_PLATFORM = "funker.platform"
 LABEL_SOURCE = "funker.source"
 LABEL_HANDLER = "funker.handler"
+#: What a replica runs: python, exec or node.
+LABEL_LANGUAGE = "funker.language"
 #: The version of the runtime's files, whatever they were installed on. Replicas tell it as theirs.
 LABEL_VERSION = "funker.runtime-version"
 #: Of a renewed image: the ID of the one that it was made from.
@@ -106,8 +109,8 @@ _INSTALL_RUNTIME = (
 )
 
 _OWN_ENTRYPOINT = (
-    "Leave ENTRYPOINT and CMD out: the runtime calls the handler. Only a program that calls "
-    'funker.handle(...) needs its own, ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"].'
+    "Leave ENTRYPOINT out: the runtime calls the handler, or runs the CMD. Only a program that "
+    'calls funker.handle(...) needs its own, ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"].'
 )
 
 
@@ -191,18 +194,21 @@ def plan_function(source: Source, runtime: Plan) -> Plan:
     from is known only when the user's part is built.
     """
     if source.own_dockerfile:
-        recipe = finish_recipe(user="")
+        recipe = finish_recipe(user="", command=source.command)
     else:
         recipe = _function_recipe(source, runtime.tag)
     version = source_hash(recipe, runtime.labels[LABEL_RUNTIME], source)
     return Plan(
         tag=f"{repository(source.name)}:{version[:TAG_DIGITS]}",
         recipe=recipe,
-        labels=dict(runtime.labels) | {LABEL_SOURCE: version, LABEL_HANDLER: source.handler},
+        labels=dict(runtime.labels)
+        | {LABEL_SOURCE: version, LABEL_HANDLER: source.handler}
+        # What a Dockerfile of its own makes is known when that is built.
+        | ({} if source.own_dockerfile else {LABEL_LANGUAGE: source.runtime}),
     )
 
 
-def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER) -> str:
+def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER, command: Sequence[str] = ()) -> str:
     """The end of an image from a user's Dockerfile, to follow a line `FROM`.
 
     A user other than root stays; root was the state to install things in.
@@ -214,10 +220,13 @@ def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER) -> str:
         f"USER {owner}",
         "HEALTHCHECK NONE",
         *_handler_lines(handler),
+        *_command_lines(command),
     )
 
 
-def own_image_problem(config: Mapping[str, Any], runtime: Plan) -> tuple[str, str] | None:
+def own_image_problem(
+    config: Mapping[str, Any], runtime: Plan, source: Source
+) -> tuple[str, str] | None:
     """Why what a user's Dockerfile made can't serve calls: the problem and the remedy, or None.
 
     `config` is the image's, as the engine describes it.
@@ -236,12 +245,23 @@ def own_image_problem(config: Mapping[str, Any], runtime: Plan) -> tuple[str, st
             f"the Dockerfile's ENTRYPOINT {json.dumps(entrypoint)} hides the runtime's",
             _OWN_ENTRYPOINT,
         )
-    if entrypoint == ENTRYPOINT and config.get("Cmd"):
+    if entrypoint != ENTRYPOINT:
+        return None
+    command = source.command or config.get("Cmd")
+    if command and source.handler_file:
         return (
-            f"the Dockerfile's CMD {json.dumps(config['Cmd'])} would not be run",
-            _OWN_ENTRYPOINT,
+            f"the Dockerfile's CMD {json.dumps(command)} would be run, not {source.handler_file}",
+            "Leave CMD out; or say that the program is meant: --runtime exec.",
         )
+    if not command and source.runtime == "exec":
+        return ("the Dockerfile says no program to run", 'Give it a CMD ["./PROGRAM"].')
     return None
+
+
+def own_language(config: Mapping[str, Any], source: Source) -> dict[str, str]:
+    """The label that tells what runs in an image from a user's Dockerfile."""
+    runs_program = list(config.get("Entrypoint") or []) == ENTRYPOINT and config.get("Cmd")
+    return {LABEL_LANGUAGE: "exec" if runs_program or source.command else source.runtime}
 
 
 def source_hash(recipe: str, runtime_version: str, source: Source) -> str:
@@ -279,12 +299,14 @@ def _function_recipe(source: Source, runtime_tag: str) -> str:
     lines.append("COPY app/ /app/")
     if source.requirements and source.requirements_need_files:
         lines.append(f"RUN {install}")
-    # The handler has to compile. Another file (a template, a fixture) may be no Python at all.
-    lines.append(
-        f"RUN {_COMPILE} {shlex.quote(f'/app/{source.handler_file}')} "
-        f"&& {{ {_COMPILE} -q /app || true; }}"
-    )
-    lines += [*_handler_lines(source.handler), f"USER {UID}:{UID}"]
+    if source.runtime == "python":
+        # The handler has to compile. Another file (a template, a fixture) may be no Python at all.
+        lines.append(
+            f"RUN {_COMPILE} {shlex.quote(f'/app/{source.handler_file}')} "
+            f"&& {{ {_COMPILE} -q /app || true; }}"
+        )
+    lines += [*_handler_lines(source.handler), *_command_lines(source.command)]
+    lines.append(f"USER {UID}:{UID}")
     return _lines(*lines)
 
 
@@ -295,6 +317,10 @@ def _install(what: str) -> str:
 
 def _handler_lines(handler: str) -> list[str]:
     return [] if handler == DEFAULT_HANDLER else [f"ENV FUNKER_HANDLER={handler}"]
+
+
+def _command_lines(command: Sequence[str]) -> list[str]:
+    return [f"CMD {json.dumps([*command])}"] if command else []
 
 
 def _entry(file: SourceFile) -> list[str | bool]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from funker.backends.base import BackendError, ControlPlane, Prepared
+from funker.backends.base import BackendError, ControlPlane, LogLine, Prepared
 from funker.cli import calls, live, output, scale
 from funker.cli.failures import UsageError
 from funker.cli.live import Live
@@ -307,6 +307,52 @@ def test_the_output_of_a_call_outlives_its_replica(typed, tell):
     assert err.endswith(" ago (queued 0ms, start 3ms, run 1.5s)\n")
     assert typed("logs", "add", "--call", ID, "--tail", "1")[1] == "three\n"
     assert typed("logs", "add", "--call", ID, "--tail", "0")[1] == ""
+
+
+@pytest.fixture
+def log(memory, monkeypatch):
+    """What the function's log has."""
+    written: list[LogLine] = []
+    monkeypatch.setattr(memory, "logs", lambda _, **__: iter(written))
+    return written
+
+
+def printed(text: str, *, call: str = ID, stream: Any = "stdout") -> LogLine:
+    return LogLine(text=text, stream=stream, replica="add.1", node="n", time="T", call=call)
+
+
+def test_what_a_call_printed_is_read_from_the_log_as_long_as_it_is_there(typed, tell, log):
+    tell(records=[record(output="the end")])
+    log += [printed("one"), printed("other", call=OTHER), printed("two", stream="stderr")]
+    code, out, err = typed("logs", "add", "--call", ID)
+    assert (code, out) == (0, "one\ntwo\n")
+    assert err.startswith(f"call {ID} of add: ok")
+    assert typed("logs", "add", "--call", ID, "-n", "1")[1] == "two\n"
+    assert [
+        json.loads(line) for line in typed("logs", "add", "--call", ID, "--json")[1].split("\n")[:1]
+    ] == [
+        {
+            "time": "T",
+            "replica": "add.1",
+            "node": "n",
+            "call": ID,
+            "stream": "stdout",
+            "text": "one",
+        }
+    ]
+
+
+def test_the_log_knows_calls_that_no_controller_remembers(typed, memory, tell, log):
+    log += [printed("one"), printed("other", call=OTHER), printed("loading", call="")]
+    assert typed("logs", "add", "--call", ID) == (0, "one\n", "")  # no controller is up
+    code, out, err = typed("logs", "add", "--call", "0123")
+    assert (code, out) == (2, "")
+    assert "0123 fits 2 calls" in err
+    tell(records=[])
+    assert typed("logs", "add", "--call", OTHER[:14]) == (0, "other\n", "")
+    code, out, err = typed("logs", "add", "--call", "abc")
+    assert (code, out) == (2, "")
+    assert "no call abc of add is remembered" in err
 
 
 def test_a_failed_call_tells_its_error(typed, up):

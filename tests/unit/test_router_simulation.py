@@ -32,7 +32,8 @@ from hypothesis import strategies as st
 from funker.controller import dispatch, tables
 from funker.rpc import session
 from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Result, decode
-from funker_runtime import replica as served
+from funker_runtime import events as served
+from funker_runtime.replica import Replica, State
 
 FUNCTIONS = ("add", "sub")
 #: Seconds that callers wait for a router to appear: for ever, all calls are answered by one.
@@ -295,7 +296,7 @@ class SimulatedReplica:
         identity = served.Identity(
             function, (function,), f"{function}.{number}", f"5e55{number:028x}"
         )
-        self.machine = served.Replica(identity, timeout=2.0, max_body=100, now=world.now)
+        self.machine = Replica(identity, timeout=2.0, max_body=100, now=world.now)
         self._wake_at = float("inf")
         self.dealer = Dealer(
             world,
@@ -572,9 +573,9 @@ def check_nothing_is_left(world: World) -> None:
     assert not rows._orphans
     assert not [row.describe(world.now) for row in rows if row.calls or row.orphans]
     for replica in world.replicas:
-        assert replica.machine.state in (served.State.IDLE, served.State.BOOT, served.State.FAILED)
+        assert replica.machine.state in (State.IDLE, State.BOOT, State.FAILED)
     free = {peer for pool in rows.pools.values() for peer in pool.free}
-    idle = [r for r in world.replicas if r.machine.state is served.State.IDLE]
+    idle = [r for r in world.replicas if r.machine.state is State.IDLE]
     assert {replica.dealer.peer for replica in idle} <= free, "an idle replica is forgotten"
 
 

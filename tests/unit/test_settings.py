@@ -16,7 +16,7 @@ from funker_runtime.settings import SettingError, Settings, identity, settings
 # The package has a function of the same name.
 read = importlib.import_module("funker_runtime.settings")
 
-NAMES = ["FUNKER_TIMEOUT", "FUNKER_MAX_BODY", "FUNKER_HANDLER", "FUNKER_ISOLATION"]
+NAMES = ["FUNKER_TIMEOUT", "FUNKER_MAX_BODY", "FUNKER_HANDLER", "FUNKER_ISOLATION", "FUNKER_LOG"]
 
 
 @pytest.fixture

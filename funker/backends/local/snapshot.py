@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Seconds for which a snapshot is kept though no function uses it: its deploy may be under way.
 KEEP_S = 3600.0
 
+#: The arguments with which an interpreter is a replica; a command may follow.
+_SERVE = ("-m", "funker_runtime")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -124,11 +127,12 @@ def _python(source: Source, files: str, environ: Mapping[str, str], progress: Pr
 
 def _arguments(source: Source) -> list[str]:
     """What its interpreter is given."""
-    if not source.own_dockerfile:
-        return ["-m", "funker_runtime"]
+    if source.command or not source.own_dockerfile:
+        return [*_SERVE, *source.command]
     file = next(file for file in source.files if file.path == "Dockerfile")
     text = file.read().decode(errors="replace")
-    return dockerfile.command(text, where=str(file.location))
+    entrypoint, command = dockerfile.command(text, where=str(file.location))
+    return entrypoint or [*_SERVE, *command]
 
 
 def _copy(directory: Path, files: Sequence[SourceFile]) -> None:

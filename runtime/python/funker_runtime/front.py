@@ -23,9 +23,7 @@ from funker.rpc.keys import client_keys
 from funker.rpc.messages import Ack, Call, Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
 from funker_runtime import kernel, worker
-from funker_runtime.output import Output
-from funker_runtime.replica import (
-    FAILED_S,
+from funker_runtime.events import (
     ROUTER,
     Action,
     Answered,
@@ -42,13 +40,14 @@ from funker_runtime.replica import (
     Received,
     Release,
     Relink,
-    Replica,
     Send,
     Start,
-    State,
     Terminate,
     Tick,
 )
+from funker_runtime.log import Log
+from funker_runtime.output import Output
+from funker_runtime.replica import FAILED_S, Replica, State
 from funker_runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -74,6 +73,7 @@ class Front:
         pid: int,
         link: socket.socket,
         output: Output,
+        log: Log,
     ) -> None:
         self._lifeline: Lifeline | None = None
         if "FUNKER_LIFELINE" in os.environ:
@@ -91,6 +91,7 @@ class Front:
         self._pid = pid
         self._link = link
         self._output = output
+        self._log = log
         self._death_watch = kernel.death_watch(pid)
         self._how: str | None = None  # how the worker died, once it did
         self._output_by = float("inf")
@@ -111,7 +112,7 @@ class Front:
             )
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
-        for fd in (self._signals, output.ended):
+        for fd in (self._signals, log.ended):
             self._poller.register(fd, zmq.POLLIN)
         self._told = State.BOOT  # what was said over the lifeline
         if self._lifeline is not None:
@@ -150,7 +151,9 @@ class Front:
         if self._router is not None and self._router.ready(ready):
             for event in self._router.events():
                 self._happened(event)
-        if self._output.ended in ready or time.monotonic() >= self._output_by:
+        if self._log.ended in ready and self._log.endings():
+            self._output_by = min(self._output_by, time.monotonic())
+        if time.monotonic() >= self._output_by:
             self._close_output()
         self._happened(Tick())
 
@@ -174,8 +177,8 @@ class Front:
                 if not self._send(peer, message):
                     self._happened(Gone(peer))
             case Start(call):
-                told = {"call": {"content_type": call.content_type}}
-                self._tell_worker(told, call.body or b"")
+                self._output.begin(call.id)
+                self._tell_worker({"call": worker.header(call)}, call.body or b"")
             case Release():
                 self._tell_worker({"end": True})
             case Kill():
@@ -268,7 +271,6 @@ class Front:
 
     def _close_output(self) -> None:
         self._output_by = float("inf")
-        self._poller.unregister(self._output.ended)
         self._happened(Died(self._how or "died", self._output.tail()))
 
     # Beginning and end
@@ -292,6 +294,7 @@ class Front:
         self._kill_worker()
         if self._router is not None:
             self._router.close(linger=LINGER_MS)
+        self._log.flush(OUTPUT_S)
         self._context.destroy(linger=LINGER_MS)  # all its sockets: the warm-up may be under way
         os._exit(status)
 

@@ -3,6 +3,8 @@
 FUNKER_FUNCTION   its name; else the name that the network's DNS has for its address
 FUNKER_ALIASES    more names that callers may use, separated by commas
 FUNKER_HANDLER    module:callable (handler:handle)
+FUNKER_COMMAND    a program instead, as a JSON array or a line; the replica's arguments are one, too
+FUNKER_CONTENT_TYPE  of a program's answers (guessed)
 FUNKER_TIMEOUT    for the handler: seconds, or with a unit: 500ms, 30s, 5m, 1h (60s)
 FUNKER_MAX_BODY   bytes of a call's or an answer's body (16777216)
 FUNKER_LISTEN     ZeroMQ endpoint (tcp://*:5570 in a container, else tcp://127.0.0.1:5570)
@@ -10,6 +12,8 @@ FUNKER_ROUTER     host:port of the router, or `direct`: none (funker-router, giv
 FUNKER_KEY_FILE   the router's key for replicas (/run/secrets/funker-client-key; see rpc/keys.py)
 FUNKER_REPLICA    its own name in answers and logs (the task's or the host's)
 FUNKER_ISOLATION  container
+FUNKER_LOG        json or plain: what the log's lines are (json; plain on a terminal)
+FUNKER_LOG_LIMIT  bytes that a call may log (1048576)
 """
 
 from __future__ import annotations
@@ -24,10 +28,12 @@ from typing import NamedTuple
 from funker.rpc.errors import FunkerError
 from funker.rpc.keys import client_keys, router_address
 from funker.rpc.messages import MAX_BODY, REPLICA_PORT
+from funker_runtime.events import Identity
 from funker_runtime.loader import DEFAULT_HANDLER
-from funker_runtime.replica import Identity
 
 DEFAULT_TIMEOUT_S = 60.0
+#: Bytes that a call may log, unless it is told otherwise.
+LOG_LIMIT = 1024 * 1024
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -42,6 +48,8 @@ class Settings(NamedTuple):
     max_body: int = MAX_BODY
     listen: str = f"tcp://127.0.0.1:{REPLICA_PORT}"
     router: str = ""
+    log: str = "json"
+    log_limit: int = LOG_LIMIT
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -54,7 +62,16 @@ def settings(environ: Mapping[str, str]) -> Settings:
         max_body=_bytes("FUNKER_MAX_BODY", environ.get("FUNKER_MAX_BODY") or str(MAX_BODY)),
         listen=endpoint(environ),
         router=_router(environ),
+        log=_log(environ),
+        log_limit=_bytes("FUNKER_LOG_LIMIT", environ.get("FUNKER_LOG_LIMIT") or str(LOG_LIMIT)),
     )
+
+
+def _log(environ: Mapping[str, str]) -> str:
+    form = environ.get("FUNKER_LOG") or ("plain" if os.isatty(1) else "json")
+    if form not in ("json", "plain"):
+        raise SettingError(f"FUNKER_LOG: expected json or plain, got {form!r}")
+    return form
 
 
 def _router(environ: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ of its own, and talks to the front over one socket that keeps message boundaries
 and the body after it, or beside it as the descriptor of an anonymous file.
 
     worker → front   {"loaded": true} | {"failed": …}
-    front → worker   {"warm": true} + JSON  → echoed    {"call": {content_type}} + body
+    front → worker   {"warm": true} + JSON  → echoed    {"call": {…header}} + body
     worker → front   {"answer": {content_type}} + body | {"error": {…}}
     front → worker   {"end": true}, of an answer
 """
@@ -23,7 +23,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from funker.rpc.messages import JSON, clip
+from funker.rpc.messages import JSON, Call, clip
 from funker_runtime import kernel, loader
 
 #: From a handler's name to the callable.
@@ -68,6 +68,19 @@ def receive(link: socket.socket) -> tuple[dict[str, Any], bytes | None] | None:
     return json.loads(head), kernel.read_file(fds[0]) if fds else None
 
 
+def header(call: Call) -> dict[str, Any]:
+    """What a worker is told of a call."""
+    return {
+        "id": call.id,
+        "function": call.function,
+        "content_type": call.content_type,
+        "timeout_ms": call.timeout_ms,
+        "deadline_ms": call.deadline_ms,
+        "attempt": call.attempt,
+        "traceparent": call.traceparent,
+    }
+
+
 def main(link: socket.socket, find: Finder, handler: str) -> NoReturn:
     """The worker's whole life. `find(handler)` gives the callable, or raises why it can't."""
     # Python's own buffering would lose what was printed before a crash.
@@ -85,13 +98,11 @@ def main(link: socket.socket, find: Finder, handler: str) -> NoReturn:
     while (received := receive(link)) is not None:
         message, body = received
         if "warm" in message:
-            _, answer = loader.invoke(dict, JSON, body or b"")
+            _, answer = loader.invoke(dict, {"content_type": JSON}, body or b"")
             send(link, message, answer)
             continue
         try:
-            content_type, answer = loader.invoke(
-                function, message["call"]["content_type"], body or b""
-            )
+            content_type, answer = loader.invoke(function, message["call"], body or b"")
         except Exception as error:  # noqa: BLE001 - whatever the handler raises is told
             send(link, {"error": described(error)})
         else:
