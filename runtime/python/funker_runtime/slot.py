@@ -17,8 +17,9 @@ from enum import Enum
 from funker.rpc.messages import Call, Error, Result
 from funker_runtime.events import Action, Kill, Release, Start
 
-#: Seconds for which an outcome that nobody has acknowledged is kept.
-HOLD_S = 30.0
+#: Seconds for which an outcome that nobody has acknowledged is kept: those of the first second of
+#: an outage of 30 s, and the time for router and callers to find one another again.
+HOLD_S = 40.0
 #: Seconds before a caller that disconnected is given up: it may reconnect and ask again.
 GONE_S = 2.0
 #: Seconds after which the router hears that a call runs. Of a shorter one it hears the outcome
