@@ -11,13 +11,16 @@ import functools
 import gc
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from funker_runtime import worker
 from funker_runtime.loader import Handler, load
 from funker_runtime.log import Log
-from funker_runtime.output import Output
 from funker_runtime.settings import SettingError, Settings, endpoint, identity, settings
+
+if TYPE_CHECKING:
+    from funker_runtime.solo import Solo
+    from funker_runtime.tree import Tree
 
 
 def handle(handler: Handler) -> NoReturn:
@@ -64,13 +67,33 @@ def _serve(find: worker.Finder, default_name: str) -> NoReturn:
         find = functools.partial(_refuse, error)
     # The order matters: threads, DNS look-ups and ZeroMQ's import come after the fork, the
     # latter two while the worker loads the handler.
-    pid, link, out, err = worker.fork(find, told.handler)
+    if told.isolation == "process":
+        from funker_runtime import zygote
+
+        forked = worker.fork(lambda link: zygote.main(link, find, told))
+    else:
+        forked = worker.fork(
+            lambda link: worker.main(
+                link,
+                find,
+                handler=told.handler,
+                max_body=told.max_body,
+                ulimits=told.ulimits,
+            )
+        )
     own = identity(os.environ, default_name)
     log = Log(own.function, plain=told.log == "plain", limit=told.log_limit)
-    output = Output(out, err, log)
+    if told.isolation == "process":
+        from funker_runtime.tree import Tree
+
+        workers: Solo | Tree = Tree(*forked, log, slots=told.slots, max_body=told.max_body)
+    else:
+        from funker_runtime.solo import Solo
+
+        workers = Solo(*forked, log)
     from funker_runtime.front import Front
 
-    Front(told, own, pid, link, output, log).run()
+    Front(told, own, workers, log).run()
 
 
 def _refuse(error: SettingError, _: str) -> NoReturn:

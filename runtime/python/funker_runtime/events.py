@@ -54,9 +54,12 @@ class Gone(Record):
 
 
 class Answered(Record):
+    """`size` is that of an answer which is too large to be here."""
+
     content_type: str
     body: bytes
     slot: int = 0
+    size: int = 0
 
 
 class Raised(Record):

@@ -76,8 +76,17 @@ class Log:
         """Move it to its end: its worker is dead."""
         self._tell(lambda: self._finish(output))
 
-    def say(self, text: str, call: str | None = None) -> None:
-        """Log a text of the front's own, about a call or none. Never waits."""
+    def turn(self, output: Output) -> None:
+        """Move what is there of it now: its worker is dead, and another follows."""
+        self._tell(lambda: self._turn(output))
+
+    def say(self, text: str, call: str | None = None, after: Output | None = None) -> None:
+        """Log a text of the front's own, about a call or none, after what an output has by now.
+
+        Never waits.
+        """
+        if after is not None:
+            self._tell(functools.partial(self._read_all, after))
         for line in text.splitlines():
             self._tell(functools.partial(self.line, line, call=call, stream=2))
 
@@ -142,23 +151,38 @@ class Log:
 
     def _read(self, fd: int) -> bytes:
         output = self._sources[fd]
+        output.in_hand = True
         try:
             data = os.read(fd, CHUNK)
+            if not data:
+                del self._sources[fd]  # a handler may close its output and work on
+            output.came(self, fd, data)
         except BlockingIOError:
             return b""
-        if not data:
-            del self._sources[fd]  # a handler may close its output and work on
-        output.came(self, fd, data)
+        finally:
+            output.in_hand = False
         return data
 
     def _finish(self, output: Output) -> None:
         """The worker is dead: what is in its pipes is all."""
+        self._read_all(output)
+        for fd in output.sources:
+            self._sources.pop(fd, None)
+        output.close(self)
+        self._end_of(output)
+
+    def _turn(self, output: Output) -> None:
+        self._read_all(output)
+        output.end(self)
+        self._end_of(output)
+
+    def _read_all(self, output: Output) -> None:
         for fd in output.sources:
             rest = REST
             while rest > 0 and fd in self._sources and (data := self._read(fd)):
                 rest -= len(data)
-            self._sources.pop(fd, None)
-        output.close(self)
+
+    def _end_of(self, output: Output) -> None:
         self._endings.append(output)
         os.write(self._end, b"x")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 from collections.abc import Iterable
 
 from funker_runtime.log import MAX_LINE, Log
@@ -12,7 +13,8 @@ TAIL = 8192
 
 
 class Output:
-    """The reading ends of one worker's two pipes, which become this object's own.
+    """The reading ends of the two pipes of one worker, or of one slot's workers, one after the
+    other. They become this object's own.
 
     The log's thread reads them, from `watch` to its end; the front asks.
     """
@@ -28,6 +30,11 @@ class Output:
         self._rests = {out: b"", err: b""}
         # Bytes that are in no log: beyond the limit, and of a log that was blocked.
         self._beyond = self._lost = 0
+        #: Set by the log's thread while it has something in its hands.
+        self.in_hand = False
+        self._full = select.poll()
+        for fd in self._streams:
+            self._full.register(fd, select.POLLIN)
         log.watch(self)
 
     @property
@@ -45,7 +52,21 @@ class Output:
 
     def say(self, text: str) -> None:
         """Log a text of the front's own about this worker; it's no part of the tail."""
-        self._log.say(text, self._call)
+        self._log.say(text, self._call, self)
+
+    def is_quiet(self) -> bool:
+        """Whether nothing was printed since `clear`. Asked when nobody is left who could."""
+        # In this order: what has left the pipe is in the thread's hands, then in the tail.
+        return not (self._full.poll(0) or self.in_hand or self._tail)
+
+    def turn(self) -> None:
+        """The worker is dead, and another one follows: pass on what is in the pipes, then be one of
+        the log's `endings`."""
+        self._log.turn(self)
+
+    def clear(self) -> None:
+        """What comes from now on is no call's yet."""
+        self._call, self._tail = None, b""
 
     def finish(self) -> None:
         """The worker is dead: pass on what is in the pipes, then be one of the log's `endings`.
@@ -76,10 +97,16 @@ class Output:
 
     def close(self, log: Log) -> None:
         """The end of what is logged, and of the descriptors."""
+        self.end(log)
+        for fd in self._streams:
+            os.close(fd)
+
+    def end(self, log: Log) -> None:
+        """The end of what a worker has printed."""
         for fd, rest in self._rests.items():
             if rest:
                 self._line(log, rest, fd)
-            os.close(fd)
+            self._rests[fd] = b""
         for count, why in (
             (self._beyond, f"a call may log {log.limit} bytes (FUNKER_LOG_LIMIT)"),
             (self._lost, "it was blocked"),
@@ -87,6 +114,7 @@ class Output:
             if count:
                 told = f"funker: {count} bytes of output are not in the log: {why}"
                 log.line(told, call=self._call, stream=2)
+        self._beyond = self._lost = 0
 
     def _line(self, log: Log, line: bytes, fd: int) -> None:
         log.line(line.decode(errors="replace"), call=self._call, stream=self._streams[fd])

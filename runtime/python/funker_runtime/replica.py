@@ -118,8 +118,6 @@ class Replica:
         self._runs: dict[str, Run] = {}
         # Whether it takes no more calls.
         self._closed = False
-        # Whether the router was refused a place that it believed to be free.
-        self._owes_ready = False
         self._exit_by = 0.0
 
     @property
@@ -135,8 +133,8 @@ class Replica:
         match event:
             case Received(peer, message):
                 self._on_message(peer, message, now)
-            case Answered(content_type, body, slot):
-                self._on_answer(self._slots[slot], content_type, body, now)
+            case Answered(slot=slot):
+                self._on_answer(self._slots[slot], event, now)
             case Loaded(slot, residue):
                 self._on_loaded(self._slots[slot], residue, now)
             case Died(how, output_tail, slot):
@@ -162,7 +160,7 @@ class Replica:
             case LoadFailed(message, traceback):
                 self._on_barren(message, traceback, now)
             case Barren(how, output_tail):
-                self._on_barren(f"what makes the function's processes {how}", output_tail, now)
+                self._on_barren(f"the function's process {how} before any call", output_tail, now)
             case Terminate():
                 self._on_terminate(now)
             case _:
@@ -243,10 +241,8 @@ class Replica:
             self._refuse(peer, call, "function_not_found", message)
         elif self._stage is State.FAILED:
             self._refuse(peer, call, "init_failed", self._failure.message, self._failure.traceback)
-        elif call.resend and call.body is None:
-            self._send(peer, self._voice.busy(call))  # it asks what became of it: nothing, here
-        elif not self._is_free():
-            self._owes_ready = self._owes_ready or peer == ROUTER
+        elif not self._is_free() or (call.resend and call.body is None):
+            # Without a body it only asks what became of it: nothing, here.
             self._send(peer, self._voice.busy(call))
         elif call.deadline_ms == 0:
             self._refuse(peer, call, "deadline_exceeded", "its deadline had passed on arrival")
@@ -316,21 +312,21 @@ class Replica:
 
     # A call's end
 
-    def _on_answer(self, slot: Slot, content_type: str, body: bytes, now: float) -> None:
+    def _on_answer(self, slot: Slot, answer: Answered, now: float) -> None:
         run = slot.run
         if run is None or run.started_at is None or not run.is_undecided:
             return
         outcome: Result | Error
-        if len(body) > self._max_body:
-            message = f"the answer has {len(body)} bytes, the limit is {self._max_body}"
+        if (size := max(answer.size, len(answer.body))) > self._max_body:
+            message = f"the answer has {size} bytes, the limit is {self._max_body}"
             outcome = Error(id=run.call.id, code="payload_too_large", message=message)
         else:
             outcome = Result(
                 id=run.call.id,
-                content_type=content_type,
+                content_type=answer.content_type,
                 replica=self._voice.identity.replica,
                 times={"run": round((now - run.started_at) * 1000)},
-                body=body,
+                body=answer.body,
             )
         slot.answer(run, now)
         self._finish(run, outcome, now)
@@ -378,7 +374,6 @@ class Replica:
             if slot.run is run:
                 slot.vacate(now)
         self._send(run.caller, outcome)
-        self._reopen(now)
 
     def _settle(self, run: Run, now: float) -> None:
         """Nobody will ask for this outcome any more."""
@@ -386,7 +381,6 @@ class Replica:
             self._leave(now)
             return
         del self._runs[run.call.id]
-        self._reopen(now)
 
     def _give_back(self, run: Run) -> None:
         """No worker has come for it: it is certainly not accepted."""
@@ -394,13 +388,7 @@ class Replica:
         for slot in self._slots:
             if slot.run is run:
                 slot.run = None
-        self._owes_ready = self._owes_ready or run.caller == ROUTER
         self._send(run.caller, self._voice.busy(run.call))
-
-    def _reopen(self, now: float) -> None:
-        """Tell a router that was refused a place of one that is free."""
-        if self._owes_ready and self._is_free():
-            self._announce(now)
 
     # Leaving
 
@@ -512,11 +500,15 @@ class Replica:
         held = [run for run in ours if run.started_at is not None or run.outcome is not None]
         if self._stage is not State.IDLE or (self._closed and not held):
             return  # not ready yet, or it takes nothing more: none of the router's business
-        self._owes_ready = False
         self._voice.note_idle(ROUTER, now)
-        ids = tuple(run.call.id for run in held)
-        free, once, residue = self._places(), self._once, self._residue
-        self._send(ROUTER, self._voice.ready(free=free, held=ids, once=once, residue=residue))
+        ready = self._voice.ready(
+            slots=len(self._slots),
+            free=self._places(),
+            held=tuple(run.call.id for run in held),
+            once=self._once,
+            residue=self._residue,
+        )
+        self._send(ROUTER, ready)
         for run in held:
             run.accept_at = NEVER
         if self._closed:  # a router that doesn't know it yet must not count on it

@@ -39,7 +39,9 @@ class Voice:
             Error(id=call.id, code=code, message=message, traceback=traceback, retry_safe=True)
         )
 
-    def ready(self, *, free: int, held: tuple[str, ...], once: bool, residue: str) -> Ready:
+    def ready(
+        self, *, slots: int, free: int, held: tuple[str, ...], once: bool, residue: str
+    ) -> Ready:
         identity = self.identity
         return Ready(
             function=identity.function,
@@ -47,6 +49,7 @@ class Voice:
             node=identity.node,
             version=identity.version,
             session=identity.session,
+            slots=slots,
             free=free,
             held=held,
             once=once,
