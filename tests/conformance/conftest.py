@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     runtime: Runtime = request.param
     if missing := runtime.missing():
-        pytest.skip(missing)
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
     return runtime
 
 

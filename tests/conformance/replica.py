@@ -35,7 +35,8 @@ class Replica:
         self.runtime = runtime
         # Short: the path of a Unix socket has 107 bytes at most.
         self.directory = Path(tempfile.mkdtemp(prefix="fc-"))
-        shutil.copytree(ACTS / runtime.acts, self.directory / "app")
+        for acts in runtime.acts:
+            shutil.copytree(ACTS / acts, self.directory / "app", dirs_exist_ok=True)
         self.ledger = self.directory / "ledger"
         self._token = secrets.token_hex(8)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FUNKER_")}

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTS = Path(__file__).parent / "acts"
+NODE = ROOT / "runtime" / "node"
 
 
 @dataclass(frozen=True)
@@ -21,24 +23,26 @@ class Runtime:
 
     name: str
     isolation: str
-    #: Starts one replica, in a directory with the acts in it.
+    #: Starts one replica, in a directory with the files of `acts` in it.
     command: tuple[str, ...]
-    #: The acts' directory; the values of FUNKER_HANDLER for what can't be loaded.
-    acts: str
-    environment: dict[str, str] = field(default_factory=dict)
-    #: What FUNKER_HANDLER (or what `unloadable_in` names) is to be for a handler that raises when
-    #: it is loaded, and for one that isn't there.
-    handler_variable: str = "FUNKER_HANDLER"
-    broken: str = ""
-    absent: str = ""
+    #: Directories in `acts/`.
+    acts: tuple[str, ...]
+    #: The variable that names the handler, and its values for one that raises when it is loaded
+    #: and for one that isn't there.
+    handler_variable: str
+    broken: str
+    absent: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: What has to be there beside the command; else the runtime is skipped.
+    needs: Path | None = None
     #: Answers have the content type of the value that was returned.
     typed: bool = True
+    #: An error has the exception's name and stack.
+    raises: bool = True
     #: The code of a call whose handler ends its process with a status that isn't 0.
     exits: str = "function_crashed"
     #: Ending with status 0 before anything was answered is no answer.
     silence_is_a_crash: bool = True
-    #: An error has the name of the exception and the stack.
-    raises: bool = True
 
     @property
     def id(self) -> str:
@@ -51,27 +55,60 @@ class Runtime:
 
     def missing(self) -> str:
         """What this machine lacks for it; empty: nothing."""
-        program = self.command[0]
-        return "" if shutil.which(program) else f"there is no {program}"
+        if shutil.which(self.command[0]) is None:
+            return f"there is no {self.command[0]}"
+        if self.needs is not None and not self.needs.exists():
+            return f"there is no {self.needs}: scripts/test installs it"
+        return ""
 
 
-PYTHON = {
-    "command": (sys.executable, "-m", "funker_runtime"),
-    "acts": "python",
-    "environment": {"PYTHONPATH": f"{ROOT}:{ROOT / 'runtime' / 'python'}"},
-    "broken": "broken:handle",
-    "absent": "absent:handle",
-}
+def _python(isolation: str) -> Runtime:
+    return Runtime(
+        name="python",
+        isolation=isolation,
+        command=(sys.executable, "-m", "funker_runtime"),
+        environment={"PYTHONPATH": f"{ROOT}:{ROOT / 'runtime' / 'python'}"},
+        acts=("python",),
+        handler_variable="FUNKER_HANDLER",
+        broken="broken:handle",
+        absent="absent:handle",
+    )
 
-NODE = {
-    "command": ("node", str(ROOT / "runtime" / "node" / "main.js")),
-    "acts": "node",
-    "broken": "broken:handle",
-    "absent": "absent:handle",
-}
+
+def _exec(isolation: str) -> Runtime:
+    python = _python(isolation)
+    return replace(
+        python,
+        name="exec",
+        environment={**python.environment, "FUNKER_COMMAND": "./act"},
+        acts=("python", "exec"),
+        handler_variable="FUNKER_COMMAND",
+        broken="./broken",
+        absent="./absent",
+        typed=False,  # bytes are all that a program writes
+        raises=False,
+        exits="function_error",
+        silence_is_a_crash=False,
+    )
+
+
+def _node(isolation: str) -> Runtime:
+    node = Path(sys.executable).with_name("node")  # the clone's own, if it is there
+    return Runtime(
+        name="node",
+        isolation=isolation,
+        command=(str(node) if node.exists() else "node", str(NODE / "main.js")),
+        acts=("node",),
+        handler_variable="FUNKER_HANDLER",
+        broken="broken:handle",
+        absent="absent:handle",
+        needs=NODE / "node_modules" / "zeromq",
+    )
+
 
 RUNTIMES = [
-    Runtime("python", "container", **PYTHON),  # type: ignore[arg-type]
-    Runtime("node", "container", **NODE),  # type: ignore[arg-type]
-    Runtime("node", "process", **NODE),  # type: ignore[arg-type]
+    _python("container"),
+    _exec("container"),
+    _node("container"),
+    _node("process"),
 ]
