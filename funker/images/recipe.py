@@ -2,7 +2,7 @@
 
 Four recipes (Dockerfiles):
 
-    runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all functions.
+    runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all of a language.
     function   FROM the runtime: Debian packages, then requirements, then the source, so that a
                change to the source alone installs nothing again.
     finish     FROM what a user's own Dockerfile made: the last touches that it needn't know.
@@ -23,22 +23,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from funker.images.entry import DEFAULT_HANDLER
+from funker.images import node, python
+from funker.images.entry import DEFAULT_HANDLER, Runtime
 from funker.images.source import Source, SourceFile
 from funker.spec.runtime import VARIABLE, runtime_version
-
-#: The one library that replicas share. Pinned: two machines build the same runtime.
-PYZMQ = "27.3.0"
 
 #: Who runs the handler. The number is what counts (and what a secret's `uid=` needs); the name is
 #: for programs that look themselves up.
 UID = 10001
 
-ENTRYPOINT = ["/usr/bin/tini", "--", "python3", "-m", "funker_runtime"]
-
-#: Where users' own Dockerfiles find the runtime: `FROM funker-python`.
-RUNTIME_ALIAS = "funker-python"
-RUNTIME_REPOSITORY = "funker/python"
+#: What an image of each language starts.
+ENTRYPOINTS = {"python": python.ENTRYPOINT, "node": node.ENTRYPOINT}
 
 LABEL_RUNTIME = "funker.runtime"
 LABEL_BASE = "funker.base"
@@ -54,34 +49,6 @@ LABEL_RENEWED_FROM = "funker.renewed-from"
 
 #: Hex digits of a hash in a tag: 48 bits, and labels hold the whole.
 TAG_DIGITS = 12
-
-# Times are not looked at (unchecked-hash): layers and registries needn't keep them, and a replica
-# saves one stat for each module at its start.
-_COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
-_PIP_INSTALL = "python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check"
-
-# Official Python images come without .pyc files, and a replica's user can't write them later.
-_COMPILE_STDLIB = (
-    f"{_COMPILE} -x '/(dist-packages|site-packages|ensurepip|idlelib|lib2to3|test|tests|tkinter"
-    """|turtledemo)/' "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" """
-).strip()
-
-# `find -newer` and not the whole directory: what the shared layer holds is compiled there, and
-# would be stored a second time. Old files that don't compile are no reason to fail, as in pip.
-_INSTALL_AND_COMPILE = (
-    "touch /tmp/before && {pip} && "
-    """find "$(python3 -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" """
-    "-name '*.py' -newer /tmp/before -print0 | { xargs -0r {compile} -q || true; } && "
-    "rm /tmp/before"
-)
-
-_HAS_PYZMQ = f"""python3 -c 'import sys, zmq; sys.exit(zmq.__version__ != "{PYZMQ}")'"""
-
-_CHECK_PYTHON = (
-    "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "
-    """"the base image has Python %d.%d, and 3.11 is the oldest that works" """
-    "% sys.version_info[:2])'"
-)
 
 _APT_INSTALL = (
     "apt-get update && DEBIAN_FRONTEND=noninteractive "
@@ -101,13 +68,6 @@ _ADD_USER = (
     f"|| echo 'funker:x:{UID}:{UID}:funker:/tmp:/usr/sbin/nologin' >> /etc/passwd"
 )
 
-_INSTALL_RUNTIME = (
-    """site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && """
-    'rm -rf "$site/funker/rpc" "$site/funker_runtime" && '  # of another version, in `renewed`
-    f'cp -r /opt/funker/. "$site" && {_COMPILE} "$site/funker" "$site/funker_runtime" '
-    "&& rm -r /opt/funker && python3 -I -c 'import funker.rpc, funker_runtime'"
-)
-
 _OWN_ENTRYPOINT = (
     "Leave ENTRYPOINT out: the runtime calls the handler, or runs the CMD. Only a program that "
     'calls funker.handle(...) needs its own, ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"].'
@@ -121,6 +81,7 @@ class Plan:
     tag: str
     recipe: str
     labels: Mapping[str, str]  # of the image and of what it starts from
+    alias: str = ""  # where users' own Dockerfiles find a runtime: `FROM funker-python`
 
     def labelled(self, recipe: str) -> str:
         """The recipe with the labels, in one step. They hold hashes, so no hash holds them."""
@@ -128,28 +89,32 @@ class Plan:
         return f"{recipe}LABEL {pairs}\n"
 
 
-def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -> Plan:
-    """The shared layer on a base image. `runtime` maps paths under site-packages to contents."""
+def base_of(runtime: Runtime) -> str:
+    """The language of the layer that sources of this runtime are built on."""
+    return "node" if runtime == "node" else "python"
+
+
+def plan_runtime(
+    *, base_id: str, platform: str, runtime: Mapping[str, bytes], language: str = "python"
+) -> Plan:
+    """The shared layer of a language on a base image. `runtime` maps paths to contents."""
     current = runtime_version(runtime)
     recipe = _lines(
         f"FROM {base_id}",
         "USER root",
-        "ENV PYTHONUNBUFFERED=1 PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore",
-        f"RUN {_CHECK_PYTHON} && {{ {_ADD_USER}; }}",
+        f"RUN {_ADD_USER}",
         f"RUN {_INSTALL_TINI}",
-        f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
-        "COPY runtime/ /opt/funker/",
-        f"RUN {_INSTALL_RUNTIME}",
+        *(node.runtime_lines() if language == "node" else python.runtime_lines()),
         f"ENV {VARIABLE}={current}",
         "WORKDIR /app",
         "STOPSIGNAL SIGTERM",
         "HEALTHCHECK NONE",
-        f"ENTRYPOINT {json.dumps(ENTRYPOINT)}",
+        f"ENTRYPOINT {json.dumps(ENTRYPOINTS[language])}",
     )
     files = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in runtime.items())
     version = _hash([recipe, platform, files])
     return Plan(
-        tag=f"{RUNTIME_REPOSITORY}:{version[:TAG_DIGITS]}",
+        tag=f"funker/{language}:{version[:TAG_DIGITS]}",
         recipe=recipe,
         labels={
             LABEL_RUNTIME: version,
@@ -157,10 +122,13 @@ def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -
             LABEL_BASE: base_id,
             LABEL_PLATFORM: platform,
         },
+        alias=f"funker-{language}",
     )
 
 
-def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
+def plan_renewed(
+    name: str, *, image_id: str, user: str, version: str, language: str = "python"
+) -> Plan:
     """The image of a function with the runtime of `version` in place of the one that it has.
 
     `image_id` and `user` are of the image that it starts from. Its labels stay where these don't
@@ -169,9 +137,7 @@ def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
     recipe = _lines(
         f"FROM {image_id}",
         "USER root",
-        f"RUN {_HAS_PYZMQ} || {{ {_install(f'pyzmq=={PYZMQ}')}; }}",
-        "COPY runtime/ /opt/funker/",
-        f"RUN {_INSTALL_RUNTIME}",
+        *(node.renewal_lines() if language == "node" else python.renewal_lines()),
         f"ENV {VARIABLE}={version}",
         f"USER {user or 'root'}",
     )
@@ -194,7 +160,7 @@ def plan_function(source: Source, runtime: Plan) -> Plan:
     from is known only when the user's part is built.
     """
     if source.own_dockerfile:
-        recipe = finish_recipe(user="", command=source.command)
+        recipe = finish_recipe(user="", command=source.command, runtime=source.runtime)
     else:
         recipe = _function_recipe(source, runtime.tag)
     version = source_hash(recipe, runtime.labels[LABEL_RUNTIME], source)
@@ -208,7 +174,13 @@ def plan_function(source: Source, runtime: Plan) -> Plan:
     )
 
 
-def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER, command: Sequence[str] = ()) -> str:
+def finish_recipe(
+    *,
+    user: str,
+    handler: str = DEFAULT_HANDLER,
+    command: Sequence[str] = (),
+    runtime: Runtime = "python",
+) -> str:
     """The end of an image from a user's Dockerfile, to follow a line `FROM`.
 
     A user other than root stays; root was the state to install things in.
@@ -216,7 +188,7 @@ def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER, command: Sequenc
     owner = user if user.partition(":")[0] not in {"", "root", "0"} else f"{UID}:{UID}"
     return _lines(
         "USER root",
-        f"RUN {_COMPILE} -q /app || true",
+        *(python.compile_lines() if runtime != "node" else []),
         f"USER {owner}",
         "HEALTHCHECK NONE",
         *_handler_lines(handler),
@@ -240,17 +212,20 @@ def own_image_problem(
             "Begin its last stage with `ARG FUNKER_BASE` and `FROM ${FUNKER_BASE}`.",
         )
     entrypoint = list(config.get("Entrypoint") or [])
-    if entrypoint[:2] != ENTRYPOINT[:2]:
+    ours = ENTRYPOINTS[base_of(source.runtime)]
+    if entrypoint[:2] != ours[:2]:
         return (
             f"the Dockerfile's ENTRYPOINT {json.dumps(entrypoint)} hides the runtime's",
             _OWN_ENTRYPOINT,
         )
-    if entrypoint != ENTRYPOINT:
+    if entrypoint != ours:
         return None
     command = source.command or config.get("Cmd")
-    if command and source.handler_file:
+    is_node = source.runtime == "node"
+    effect = "have no effect" if is_node else f"be run, not {source.handler_file}"
+    if command and (source.handler_file or is_node):
         return (
-            f"the Dockerfile's CMD {json.dumps(command)} would be run, not {source.handler_file}",
+            f"the Dockerfile's CMD {json.dumps(command)} would {effect}",
             "Leave CMD out; or say that the program is meant: --runtime exec.",
         )
     if not command and source.runtime == "exec":
@@ -260,7 +235,7 @@ def own_image_problem(
 
 def own_language(config: Mapping[str, Any], source: Source) -> dict[str, str]:
     """The label that tells what runs in an image from a user's Dockerfile."""
-    runs_program = list(config.get("Entrypoint") or []) == ENTRYPOINT and config.get("Cmd")
+    runs_program = list(config.get("Entrypoint") or []) == python.ENTRYPOINT and config.get("Cmd")
     return {LABEL_LANGUAGE: "exec" if runs_program or source.command else source.runtime}
 
 
@@ -290,29 +265,21 @@ def repository(name: str) -> str:
 
 
 def _function_recipe(source: Source, runtime_tag: str) -> str:
-    install = _install("-r requirements.txt")
     lines = [f"FROM {runtime_tag}"]
     if source.packages:
         lines.append(f"RUN {_APT_INSTALL.format(shlex.join(source.packages))}")
+    lines += node.package_lines(source.npm)
     if source.requirements and not source.requirements_need_files:
-        lines += ["COPY app/requirements.txt /app/", f"RUN {install}"]
+        lines += ["COPY app/requirements.txt /app/", *python.install_lines()]
     lines.append("COPY app/ /app/")
     if source.requirements and source.requirements_need_files:
-        lines.append(f"RUN {install}")
-    if source.runtime == "python":
-        # The handler has to compile. Another file (a template, a fixture) may be no Python at all.
-        lines.append(
-            f"RUN {_COMPILE} {shlex.quote(f'/app/{source.handler_file}')} "
-            f"&& {{ {_COMPILE} -q /app || true; }}"
-        )
+        lines += python.install_lines()
+    if source.handler_file and source.runtime == "node":
+        lines += node.check_lines(source.handler_file)
+    elif source.handler_file:
+        lines += python.compile_lines(source.handler_file)
     lines += [*_handler_lines(source.handler), *_command_lines(source.command)]
-    lines.append(f"USER {UID}:{UID}")
-    return _lines(*lines)
-
-
-def _install(what: str) -> str:
-    pip = f"{_PIP_INSTALL} {what}"
-    return _INSTALL_AND_COMPILE.replace("{pip}", pip).replace("{compile}", _COMPILE)
+    return _lines(*lines, f"USER {UID}:{UID}")
 
 
 def _handler_lines(handler: str) -> list[str]:

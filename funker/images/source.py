@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import stat
 import warnings
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from funker.images.entry import (
     DEFAULT_HANDLER,
+    SUFFIXES,
     Runtime,
     SourceError,
     check_handler,
@@ -81,6 +84,7 @@ class Source:
     own_dockerfile: bool
     runtime: Runtime = "python"
     command: tuple[str, ...] = ()  # of an `exec` source; empty: its Dockerfile's
+    npm: tuple[str, ...] = ()  # what npm installs from: package.json, package-lock.json
 
 
 def read_source(
@@ -102,6 +106,8 @@ def read_source(
         told = check_runtime(runtime, command)
         if location.suffix == ".py" and told in (None, "python") and command is None:
             return _read_file(location, name=name, handler=handler)
+        if location.suffix in SUFFIXES["node"] and told in (None, "node") and command is None:
+            return _read_module(location, name=name, handler=handler)
         if told in (None, "exec"):
             return _read_program(location, name=name, command=command)
     if not location.is_dir():
@@ -122,6 +128,9 @@ def read_source(
     )
     if not own_dockerfile:  # the engine needs it; in an image that we write it has no job
         files = tuple(file for file in files if file.path != ".dockerignore")
+    npm = _npm(location, paths) if entry.runtime == "node" else ()
+    if npm:  # they are installed in the image, for its system
+        files = tuple(file for file in files if file.path.partition("/")[0] != "node_modules")
     requirements = _read_text(location / "requirements.txt") if "requirements.txt" in paths else ""
     packages = _read_text(location / "packages.txt") if "packages.txt" in paths else ""
     return Source(
@@ -136,6 +145,7 @@ def read_source(
         own_dockerfile=own_dockerfile,
         runtime=entry.runtime,
         command=entry.command,
+        npm=npm,
     )
 
 
@@ -227,6 +237,26 @@ def _read_file(location: Path, *, name: str | None, handler: str | None) -> Sour
     )
 
 
+def _read_module(location: Path, *, name: str | None, handler: str | None) -> Source:
+    """One JavaScript file becomes the handler's module, whatever it is called."""
+    export = (handler or DEFAULT_HANDLER).rpartition(":")[2]
+    check_handler(f"handler:{export}")
+    file = _describe(location.resolve(), f"handler{location.suffix}")
+    assert file is not None  # a regular file, or the link to one resolved
+    return Source(
+        location=location,
+        name=check_name(name or location.stem),
+        handler=f"handler:{export}",
+        handler_file=file.path,
+        files=(file,),
+        packages=(),
+        requirements=False,
+        requirements_need_files=False,
+        own_dockerfile=False,
+        runtime="node",
+    )
+
+
 def _read_program(location: Path, *, name: str | None, command: str | None) -> Source:
     """One executable file: it is run as it is, under its own name."""
     try:
@@ -268,6 +298,20 @@ def _generated(path: str, text: str, origin: SourceFile) -> SourceFile:
     content = text.encode()
     digest = hashlib.sha256(content).hexdigest()
     return SourceFile(path, "file", False, digest, origin.location, content)
+
+
+def _npm(location: Path, paths: Container[str]) -> tuple[str, ...]:
+    """The files that npm installs a function's libraries from; none: it asks for none."""
+    package = location / "package.json"
+    if package.name not in paths:
+        return ()
+    try:
+        found = json.loads(_read_text(package))
+    except ValueError as exc:
+        raise SourceError(f"{package}: {exc}") from exc
+    if not isinstance(found, dict) or not found.get("dependencies"):
+        return ()
+    return ("package.json", *(["package-lock.json"] if "package-lock.json" in paths else []))
 
 
 def _ignore_patterns(dockerignore: Path) -> list[str]:

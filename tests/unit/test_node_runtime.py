@@ -17,5 +17,7 @@ def test_its_own_tests_pass() -> None:
     node = str(bundled) if bundled.exists() else shutil.which("node")
     if node is None:
         pytest.skip("there is no node: scripts/test installs it")
-    done = subprocess.run([node, "--test"], cwd=RUNTIME, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [node, "--test"], cwd=RUNTIME, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr

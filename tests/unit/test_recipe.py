@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funker.images import recipe
+from funker.images.python import ENTRYPOINT, PYZMQ
 from funker.images.recipe import (
-    ENTRYPOINT,
-    PYZMQ,
     Plan,
     own_image_problem,
     plan_function,
