@@ -23,13 +23,11 @@ def runtime_files(language: str = "python") -> dict[str, bytes]:
 
     By path: under site-packages for Python, under the runtime's own directory for node.
     """
-    package = Path(funker.__file__).parent
     if language == "node":
-        for root in (package / "packaged" / "node", package.parent / "runtime" / "node"):
-            if root.is_dir():
-                files = sorted([*root.glob("*.js"), root / "package.json"])
-                return {path.name: path.read_bytes() for path in files}
-        raise _missing("runtime/node")
+        root = directory_of_node()
+        files = sorted([*root.glob("*.js"), root / "package.json"])
+        return {path.name: path.read_bytes() for path in files}
+    package = Path(funker.__file__).parent
     spec = importlib.util.find_spec("funker_runtime")
     if spec is None or spec.origin is None:
         raise _missing("funker_runtime")
@@ -39,6 +37,15 @@ def runtime_files(language: str = "python") -> dict[str, bytes]:
         for path in sorted(root.rglob("*.py")):
             paths[f"{prefix}/{path.relative_to(root).as_posix()}"] = path
     return {name: path.read_bytes() for name, path in paths.items()}
+
+
+def directory_of_node() -> Path:
+    """Where the runtime's files in JavaScript are: in this package, or beside it in a clone."""
+    package = Path(funker.__file__).parent
+    for root in (package / "packaged" / "node", package.parent / "runtime" / "node"):
+        if root.is_dir():
+            return root
+    raise _missing("runtime/node")
 
 
 def _missing(what: str) -> FunkerError:

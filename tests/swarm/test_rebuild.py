@@ -20,7 +20,6 @@ from funker.images import builder, renew
 from funker.images.builder import DEFAULT_BASE, build
 from funker.spec.runtime import current_version, runtime_files
 
-
 pytestmark = pytest.mark.swarm
 
 BASE = os.environ.get("FUNKER_BASE") or DEFAULT_BASE
