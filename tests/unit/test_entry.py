@@ -8,7 +8,13 @@ import pytest
 
 from funker.images import entry
 from funker.images.entry import Entry, SourceError
-from funker.images.recipe import own_image_problem, own_language, plan_function, plan_runtime
+from funker.images.recipe import (
+    own_image_problem,
+    own_language,
+    plan_function,
+    plan_renewed,
+    plan_runtime,
+)
 from funker.images.source import read_source
 
 
@@ -122,3 +128,68 @@ def test_the_command_of_a_user_s_dockerfile_is_a_program(
     assert (found is None) if problem is None else (found is not None and problem in found[0])
     if language:
         assert own_language(config, source) == {"funker.language": language}
+
+
+NODE = plan_runtime(
+    base_id="sha256:aa", platform="linux/amd64", runtime={"main.js": b""}, language="node"
+)
+
+
+def test_a_function_in_javascript_is_built_on_a_layer_of_its_own(tmp_path):
+    (tmp_path / "handler.mjs").write_text("export const handle = () => 1")
+    (tmp_path / "package.json").write_text('{"dependencies": {"a": "1"}}')
+    (tmp_path / "node_modules").mkdir()
+    (tmp_path / "node_modules" / "a.js").touch()
+    source = read_source(tmp_path, name="f")
+    plan = plan_function(source, NODE)
+    lines = plan.recipe.splitlines()
+    assert lines[:2] == [f"FROM {NODE.tag}", "COPY app/package.json /app/"]
+    assert "npm install" in lines[2]
+    assert lines[3:] == [
+        "COPY app/ /app/",
+        "RUN node --check /app/handler.mjs",
+        "USER 10001:10001",
+    ]
+    assert [file.path for file in source.files] == ["handler.mjs", "package.json"]
+    assert (NODE.alias, RUNTIME.alias) == ("funker-node", "funker-python")
+    assert plan.labels["funker.language"] == "node"
+    (tmp_path / "package-lock.json").touch()
+    locked = plan_function(read_source(tmp_path, name="f"), NODE).recipe
+    assert "COPY app/package.json app/package-lock.json /app/\n" in locked
+    assert "npm ci" in locked
+
+
+def test_a_package_json_that_asks_for_nothing_installs_nothing(tmp_path):
+    (tmp_path / "handler.js").touch()
+    for text in ('{"type": "module"}', "[]", '{"dependencies": {}}'):
+        (tmp_path / "package.json").write_text(text)
+        assert read_source(tmp_path, name="f").npm == ()
+    (tmp_path / "package.json").write_text("{")
+    with pytest.raises(SourceError, match=r"package\.json: "):
+        read_source(tmp_path, name="f")
+
+
+def test_a_javascript_file_alone_is_a_function(tmp_path):
+    (tmp_path / "greet.mjs").touch()
+    source = read_source(tmp_path / "greet.mjs", handler="greet:hello")
+    assert (source.name, source.runtime) == ("greet", "node")
+    assert (source.handler, source.handler_file) == ("handler:hello", "handler.mjs")
+
+
+def test_a_user_s_dockerfile_with_javascript_has_no_command(tmp_path):
+    (tmp_path / "Dockerfile").touch()
+    (tmp_path / "handler.js").touch()
+    source = read_source(tmp_path, name="f")
+    entrypoint = ["/usr/bin/tini", "--", "node", "/opt/funker-node/main.js"]
+    config = {"Labels": dict(NODE.labels), "Entrypoint": entrypoint, "Cmd": None}
+    assert own_image_problem(config, NODE, source) is None
+    assert own_language(config, source) == {"funker.language": "node"}
+    problem = own_image_problem({**config, "Cmd": ["x"]}, NODE, source)
+    assert problem is not None
+    assert "would have no effect" in problem[0]
+
+
+def test_a_renewed_image_gets_the_files_of_its_language():
+    for language, place in (("python", "/opt/funker/"), ("node", "/opt/funker-node/")):
+        plan = plan_renewed("f", image_id="sha256:aa", user="1", version="v2", language=language)
+        assert f"COPY runtime/ {place}\n" in plan.recipe

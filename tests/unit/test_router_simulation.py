@@ -296,7 +296,18 @@ class SimulatedReplica:
         identity = served.Identity(
             function, (function,), f"{function}.{number}", f"5e55{number:028x}"
         )
-        self.machine = Replica(identity, timeout=2.0, max_body=100, now=world.now)
+        self._slots = world.random.choice([0, 0, 1, 3])  # 0: one call in all
+        self.machine = Replica(
+            identity,
+            timeout=2.0,
+            max_body=100,
+            now=world.now,
+            slots=self._slots or 1,
+            once=not self._slots,
+        )
+        # Which of a slot's workers is there now; 0: none.
+        self._workers = Counter[int]()
+        self._births = itertools.count(1)
         self._wake_at = float("inf")
         self.dealer = Dealer(
             world,
@@ -305,10 +316,14 @@ class SimulatedReplica:
             connected=lambda: self.feed(served.Linked()),
             receive=lambda message: self.feed(served.Received(served.ROUTER, message)),
         )
-        loaded: served.Event = served.Loaded()
         if world.strikes(0.1):
-            loaded = served.LoadFailed("ImportError: no", "Traceback")
-        world.after(world.some(0.02, 0.3), lambda: self.feed(loaded))
+            failed = served.LoadFailed("ImportError: no", "Traceback")
+            world.after(world.some(0.02, 0.3), lambda: self.feed(failed))
+        else:
+            for slot in range(self._slots or 1):
+                world.after(world.some(0.02, 0.3), lambda slot=slot: self._load(slot))  # type: ignore[misc]
+        if self._slots and world.strikes(0.2):
+            world.after(world.some(0, 5), lambda: self.feed(served.Barren("is dead", "")))
         if world.strikes(0.4):
             world.after(world.some(0, 5), lambda: self.feed(served.Terminate()))
         if world.strikes(0.15):
@@ -336,30 +351,52 @@ class SimulatedReplica:
                     self.world.visitors[peer].hear(message)
                 elif not self.dealer.send(message):
                     self.feed(served.Gone(peer))
-            case served.Start(call):
-                self._handle(call)
-            case served.Kill():
-                self.world.after(0.002, lambda: self.feed(served.Died("was killed", "")))
+            case served.Start(call, slot):
+                self._handle(call, slot)
+            case served.Kill(slot):
+                self._later(0.002, served.Died("was killed", "", slot))
             case served.Relink():
                 self.dealer.redial()
                 self.feed(served.Gone(served.ROUTER))
             case served.Exit():
                 self._end(flushed=True)
 
-    def _handle(self, call: Call) -> None:
+    def _load(self, slot: int) -> None:
+        self._workers[slot] = next(self._births)
+        self.feed(served.Loaded(slot))
+
+    def _later(self, seconds: float, event: served.Answered | served.Raised | served.Died) -> None:
+        """What a worker does, if it is still that slot's then."""
+        slot, worker = event.slot, self._workers[event.slot]
+
+        def happens() -> None:
+            if self._workers[slot] != worker:
+                return
+            if isinstance(event, served.Died):
+                self._workers[slot] = 0
+                if self._slots:
+                    late = 3.0 if self.world.strikes(0.1) else 0.001
+                    self.world.after(late, lambda: self._load(slot))
+            self.feed(event)
+
+        self.world.after(seconds, happens)
+
+    def _handle(self, call: Call, slot: int) -> None:
         world = self.world
         world.started[call.id] += 1
         assert call.function == self.function
+        assert self._workers[slot], "it was given to nobody"
         took = world.random.choice([0.001, 0.01, 0.3, 1.5])
-        event: served.Event = served.Answered("text/plain", call.body or b"")
+        event: served.Answered | served.Raised | served.Died
+        event = served.Answered("text/plain", call.body or b"", slot)
         if world.strikes(0.1):
-            event = served.Died("exited with status 3", "")
+            event = served.Died("exited with status 3", "", slot)
         elif world.strikes(0.1):
-            event = served.Raised("ValueError: no", "ValueError", "Traceback")
+            event = served.Raised("ValueError: no", "ValueError", "Traceback", slot)
         elif world.hang and world.strikes(0.05):
             return
-        world.after(took, lambda: self.feed(event))
-        world.after(took + 0.003, lambda: self.feed(served.Died("exited with status 0", "said")))
+        self._later(took, event)
+        self._later(took + 0.003, served.Died("exited with status 0", "said", slot))
 
     def _end(self, *, flushed: bool) -> None:
         if self.alive:

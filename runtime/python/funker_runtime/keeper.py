@@ -181,7 +181,7 @@ class Keeper:
             os.close(self._out)
             os.close(self._err)
             self._confinement.enter()
-            worker.rehearse(b'{"x":1}')  # what a call touches first is touched now
+            worker.rehearse(1)  # what a call touches first is touched now
         except BaseException:  # noqa: BLE001 - whatever it is, the log has it
             sys.excepthook(*sys.exc_info())
             os._exit(1)

@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import threading
+from collections.abc import Callable
 
 _INT = struct.calcsize("i")
 
@@ -86,10 +87,8 @@ def die_with_parent(parent: int, grandparent: int) -> None:
 
 def hear_of_death(parent: int, number: signal.Signals) -> None:
     """Have the kernel send this process a signal when its parent dies. Linux only."""
-    import ctypes
-
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
+    _prctl(pr_set_pdeathsig, number)
     if os.getppid() != parent:  # it died just before
         os._exit(1)
 
@@ -97,10 +96,21 @@ def hear_of_death(parent: int, number: signal.Signals) -> None:
 def adopt_orphans() -> None:
     """Become the parent of what descends from this process and whose own parent ends."""
     if LINUX:
-        import ctypes
-
         pr_set_child_subreaper = 36
-        ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+        _prctl(pr_set_child_subreaper, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    global _prctl_of_libc
+    if _prctl_of_libc is None:
+        import ctypes  # most replicas never need it
+
+        _prctl_of_libc = ctypes.CDLL(None).prctl
+    _prctl_of_libc(option, value, 0, 0, 0)
+
+
+#: Kept, since a process that was just forked pays for all that it makes anew.
+_prctl_of_libc: Callable[..., object] | None = None
 
 
 def _init_ends_with_its_child() -> bool:

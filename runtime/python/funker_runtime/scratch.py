@@ -11,7 +11,7 @@ from collections.abc import Mapping
 # ruff: noqa: PTH101, PTH102, PTH106, PTH112, PTH117, PTH118
 
 #: What each directory's name begins with, after which come 16 hex digits.
-PREFIX = "funker-"
+PREFIX = "funker-call-"
 _MODE = 0o700
 #: Entries that are removed between two looks at the clock.
 _BATCH = 256

@@ -112,28 +112,47 @@ def serve(link: socket.socket, function: loader.Handler, *, max_body: int, waits
     while (received := receive(link)) is not None:
         message, body = received
         if "warm" in message:
-            send(link, message, rehearse(body or b""))
+            send(link, message, loader.invoke(dict, {"content_type": JSON}, body or b"")[1])
             continue
-        try:
-            if "funker_runtime.hooks" in sys.modules:
-                sys.modules["funker_runtime.hooks"].run()
-            content_type, answer = loader.invoke(function, message["call"], body or b"")
-        except Exception as error:  # noqa: BLE001 - whatever the handler raises is told
-            send(link, {"error": described(error)})
-        else:
-            if len(answer) > max_body:
-                send(link, {"oversized": len(answer)})
-            else:
-                send(link, {"answer": {"content_type": content_type}}, answer)
-            if waits:
-                receive(link)  # the end of a process delays others; the answer goes first
+        if run_call(link, function, message, body, max_body=max_body) and waits:
+            receive(link)  # the end of a process delays others; the answer goes first
         _exit(0)
     os._exit(0)  # the front left without a call
 
 
-def rehearse(body: bytes) -> bytes:
-    """Do what a call does, but without the function."""
-    return loader.invoke(dict, {"content_type": JSON}, body)[1]
+def run_call(
+    link: socket.socket,
+    function: loader.Handler,
+    message: dict[str, Any],
+    body: bytes | None,
+    *,
+    max_body: int,
+) -> bool:
+    """Run a call and tell what came of it; whether that is an answer."""
+    try:
+        if "funker_runtime.hooks" in sys.modules:
+            sys.modules["funker_runtime.hooks"].run()
+        content_type, answer = loader.invoke(function, message["call"], body or b"")
+    except Exception as error:  # noqa: BLE001 - whatever the handler raises is told
+        send(link, {"error": described(error)})
+        return False
+    if len(answer) > max_body:
+        send(link, {"oversized": len(answer)})
+    else:
+        send(link, {"answer": {"content_type": content_type}}, answer)
+    return True
+
+
+def rehearse(rounds: int) -> None:
+    """Run calls, but not of the function: what they leave, warm code and memory, stays here, and
+    in each process that is forked from this one."""
+    front, link = kernel.message_pair()
+    with front, link:
+        for _ in range(rounds):
+            send(front, {"call": {"content_type": JSON}}, b'{"x":1}')
+            message, body = receive(link) or ({}, b"")
+            run_call(link, dict, message, body, max_body=len(body or b"") + 1)
+            receive(front)
 
 
 def prepare_streams() -> None:

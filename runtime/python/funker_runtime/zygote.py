@@ -51,8 +51,7 @@ def main(tree: socket.socket, find: worker.Finder, told: Settings) -> NoReturn:
             file=sys.stderr,
         )
     confinement = confine.prepare(told.ulimits)
-    for _ in range(WARM_ROUNDS):
-        worker.rehearse(b'{"x":1}')
+    worker.rehearse(WARM_ROUNDS)
     kernel.adopt_orphans()
     gc.collect()
     gc.freeze()  # what is loaded lives as long as the process; no worker's collector looks at it
