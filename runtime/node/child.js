@@ -29,14 +29,16 @@ export class Child {
   #heard
   #scratch = ''
   #warmRounds = 0
+  #maxBody
   #linkEnded
 
   /**
    * `heard` is told what happens, as events of the replica's without their slot (replica.js), and
    * at last `buried`: nothing of it is left.
    */
-  constructor({handler, once, ulimits, log}, heard) {
+  constructor({handler, once, ulimits, maxBody, log}, heard) {
     this.#heard = heard
+    this.#maxBody = maxBody
     this.#mark = randomBytes(16).toString('hex')
     const {FUNKER_LIFELINE: _, ...env} = process.env
     env.FUNKER_HANDLER = handler
@@ -67,8 +69,9 @@ export class Child {
   /** Give it the call, which is all that it ever gets. */
   run(call) {
     this.#output.begin(call.id)
-    const told = {call: {contentType: call.content_type, scratch: this.#scratch}}
-    send(this.#link, told, call.body ?? Buffer.alloc(0))
+    const {content_type: contentType} = call
+    const told = {contentType, scratch: this.#scratch, maxBody: this.#maxBody}
+    send(this.#link, {call: told}, call.body ?? Buffer.alloc(0))
   }
 
   /** Let it end, since it has answered. */
@@ -97,6 +100,9 @@ export class Child {
       this.#heard({type: 'load-failed', message: text, traceback})
     } else if (message.answer) {
       this.#heard({type: 'answered', contentType: message.answer.contentType, body})
+    } else if (message.oversized) {
+      const {oversized: size} = message
+      this.#heard({type: 'answered', contentType: '', body: Buffer.alloc(0), size})
     } else if (message.error) {
       this.#output.say(message.error.traceback || message.error.message)
       this.#heard({type: 'raised', ...message.error})

@@ -3,8 +3,9 @@
  * it, and the body, if there is one, with its own.
  *
  *     worker → front   {loaded: true} | {failed: {message, traceback}}
- *     front → worker   {warm: true} + body → echoed    {call: {contentType, scratch}} + body
- *     worker → front   {answer: {contentType}} + body | {error: {message, exceptionType, traceback}}
+ *     front → worker   {warm: true} + body → echoed    {call: {contentType, scratch, maxBody}} + body
+ *     worker → front   {answer: {contentType}} + body | {oversized: bytes}
+ *                      | {error: {message, exceptionType, traceback}}
  *     front → worker   {end: true}, of an answer
  */
 

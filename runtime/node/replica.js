@@ -15,7 +15,7 @@
  *     received {peer, message}
  *     linked                                  a connection to the router stands
  *     gone {peer}                             a peer's connection is no more
- *     answered {slot, contentType, body}
+ *     answered {slot, contentType, body, size}   size: of one that is too large to be here
  *     raised {slot, message, exceptionType, traceback}
  *     died {slot, how, outputTail}            how: «exited with status 3», «was killed by SIGABRT»
  *     terminate                               SIGTERM or SIGINT
@@ -77,8 +77,6 @@ export class Replica {
     this.runs = new Map()
     // Whether it takes no more calls.
     this.closed = false
-    // Whether the router was refused a place that it believed to be free.
-    this.owesReady = false
     this.leaveBy = 0
     this.exitBy = 0
     // The router: whether it is there, its life, and when it was heard and is to be asked.
@@ -216,7 +214,6 @@ export class Replica {
     } else if (call.resend && call.body === null) {
       this.#send(peer, this.#busy(call)) // it asks what became of it: nothing, here
     } else if (!this.#isFree()) {
-      this.owesReady ||= peer === ROUTER
       this.#send(peer, this.#busy(call))
     } else if (call.deadline_ms === 0) {
       const message = 'its deadline had passed on arrival'
@@ -291,13 +288,13 @@ export class Replica {
 
   // A call's end
 
-  #onAnswer(slot, {contentType, body}, now) {
+  #onAnswer(slot, {contentType, body, size = body.length}, now) {
     const {run} = slot
     if (run === null || run.startedAt === null || !run.isUndecided) return
     const {id} = run.call
     let outcome
-    if (body.length > this.maxBody) {
-      const message = `the answer has ${body.length} bytes, the limit is ${this.maxBody}`
+    if (size > this.maxBody) {
+      const message = `the answer has ${size} bytes, the limit is ${this.maxBody}`
       outcome = made('ERROR', {id, code: 'payload_too_large', message})
     } else {
       const {replica} = this.identity
@@ -363,7 +360,6 @@ export class Replica {
     run.acceptAt = NEVER
     for (const slot of this.slots) if (slot.run === run) slot.vacate(now)
     this.#send(run.caller, outcome)
-    this.#reopen(now)
   }
 
   /** Nobody will ask for this outcome any more. */
@@ -373,20 +369,14 @@ export class Replica {
       return
     }
     this.runs.delete(run.call.id)
-    this.#reopen(now)
   }
 
   /** No worker has come for it: it is certainly not accepted. */
-  #giveBack(run) {
+  #giveBack(run, now) {
     this.runs.delete(run.call.id)
     for (const slot of this.slots) if (slot.run === run) slot.run = null
-    this.owesReady ||= run.caller === ROUTER
     this.#send(run.caller, this.#busy(run.call))
-  }
-
-  /** Tell a router that was refused a place of one that is free. */
-  #reopen(now) {
-    if (this.owesReady && this.#isFree()) this.#announce(now)
+    if (this.closed && this.runs.size === 0) this.#leave(now)
   }
 
   // Leaving
@@ -407,9 +397,11 @@ export class Replica {
   #onBarren(now) {
     if (this.stage !== 'idle') return
     this.status = 1
-    for (const run of [...this.runs.values()]) if (run.startedAt === null) this.#giveBack(run)
     if (!this.closed) this.#close(now)
-    if (this.runs.size === 0) this.#leave(now)
+    for (const run of [...this.runs.values()]) {
+      if (run.startedAt === null && run.outcome === null) this.#giveBack(run, now)
+    }
+    if (this.runs.size === 0 && this.stage === 'idle') this.#leave(now)
   }
 
   #fail({message, traceback}, now) {
@@ -495,7 +487,7 @@ export class Replica {
     if (run.isUndecided && gone) {
       this.#condemn(run, made('ERROR', {code: 'cancelled', message: 'its caller is gone'}), now)
     }
-    if (run.isUndecided && now >= run.giveBackAt) return this.#giveBack(run)
+    if (run.isUndecided && now >= run.giveBackAt) return this.#giveBack(run, now)
     if (now >= run.acceptAt) {
       run.acceptAt = NEVER
       this.#send(ROUTER, this.#accept(run))
@@ -530,7 +522,6 @@ export class Replica {
     )
     // Not ready yet, or it takes nothing more: none of the router's business.
     if (this.stage !== 'idle' || (this.closed && held.length === 0)) return
-    this.owesReady = false
     this.probed.set(ROUTER, now)
     const ready = {
       ...who,

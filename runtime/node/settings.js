@@ -6,7 +6,7 @@
  */
 
 import {randomBytes} from 'node:crypto'
-import {existsSync} from 'node:fs'
+import {existsSync, readFileSync} from 'node:fs'
 import os from 'node:os'
 
 import {ownName} from './dns.js'
@@ -21,6 +21,7 @@ const UNITS = {'': 1000, ms: 1, s: 1000, m: 60_000, h: 3_600_000}
 const ULIMITS = ['as', 'cpu', 'fsize', 'nofile', 'nproc']
 /** Bytes of output of one call that are logged. */
 const LOG_LIMIT = 1024 * 1024
+const MAX_SLOTS = 1024
 
 /**
  * The settings in an environment.
@@ -29,8 +30,9 @@ const LOG_LIMIT = 1024 * 1024
 export function settings(environ) {
   return {
     ...unfailing(environ),
-    once: oneOf(environ, 'FUNKER_ISOLATION', ['container', 'process']) === 'container',
-    slots: slots(environ),
+    once: isOnce(environ),
+    slots: isOnce(environ) ? 1 : slots(environ),
+    plain: oneOf(environ, 'FUNKER_LOG', ['json', 'plain']) === 'plain',
     ulimits: ulimits(environ.FUNKER_ULIMITS || ''),
     timeout: milliseconds('FUNKER_TIMEOUT', environ.FUNKER_TIMEOUT || '60s'),
     maxBody: number('FUNKER_MAX_BODY', environ.FUNKER_MAX_BODY || String(MAX_BODY)),
@@ -90,10 +92,28 @@ function shortNames(name) {
   return parts.map((_, at) => parts.slice(at).join('_')).filter((short) => short && short !== name)
 }
 
-function slots(environ) {
-  const cores = os.availableParallelism?.() ?? os.cpus().length
-  const told = number('FUNKER_SLOTS', environ.FUNKER_SLOTS || String(cores))
-  return oneOf(environ, 'FUNKER_ISOLATION', ['container', 'process']) === 'container' ? 1 : told
+function isOnce(environ) {
+  return oneOf(environ, 'FUNKER_ISOLATION', ['container', 'process']) === 'container'
+}
+
+function slots({FUNKER_SLOTS: told}) {
+  if (told && !(/^[0-9]{1,4}$/.test(told) && told >= 1 && told <= MAX_SLOTS)) {
+    const takes = `expected a number from 1 to ${MAX_SLOTS}`
+    throw new SettingError(`FUNKER_SLOTS: ${takes}, got ${JSON.stringify(told)}`)
+  }
+  return told ? Number(told) : cores()
+}
+
+/** The processors that this process may use, by its affinity and its control group's quota. */
+function cores() {
+  const all = os.availableParallelism?.() ?? os.cpus().length
+  try {
+    const [quota, period] = readFileSync('/sys/fs/cgroup/cpu.max', 'utf8').split(' ').map(Number)
+    return Math.max(1, Math.min(all, Math.ceil(quota / period) || all)) // "max" is no number
+  } catch (error) {
+    if (error.code === undefined) throw error
+    return all
+  }
 }
 
 function oneOf(environ, name, values) {

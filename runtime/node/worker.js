@@ -36,12 +36,13 @@ async function heard(message, body) {
     send(front, {warm: true}, answer.body)
     return
   }
-  const {contentType, scratch} = message.call
+  const {contentType, scratch, maxBody} = message.call
   if (scratch) process.chdir(scratch)
   try {
     const answer = await invoke(handler, contentType, body ?? Buffer.alloc(0))
     // The end of a process delays others: the front says when, once the answer has gone.
-    send(front, {answer: {contentType: answer.contentType}}, answer.body)
+    if (answer.body.length > maxBody) send(front, {oversized: answer.body.length})
+    else send(front, {answer: {contentType: answer.contentType}}, answer.body)
   } catch (error) {
     send(front, {error: described(error)})
     front.end(() => process.exit(0))

@@ -8,6 +8,7 @@ import secrets
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,9 @@ class Replica:
         self.directory = Path(tempfile.mkdtemp(prefix="fc-"))
         for acts in runtime.acts:
             shutil.copytree(ACTS / acts, self.directory / "app", dirs_exist_ok=True)
-        self.ledger = self.directory / "ledger"
+        self._news = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._news.bind(("127.0.0.1", 0))
+        self._told: list[str] = []
         self._token = secrets.token_hex(8)
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FUNKER_")}
         env = {
@@ -49,7 +52,7 @@ class Replica:
             "FUNKER_LISTEN": f"ipc://{self.directory}/front",
             "FUNKER_STATE_DIR": "/nonexistent",  # whoever runs the tests may have a router
             "FUNKER_ROUTER": "direct",
-            "LEDGER": str(self.ledger),
+            "TELL": str(self._news.getsockname()[1]),
             TOKEN: self._token,
             **environment,
         }
@@ -91,10 +94,23 @@ class Replica:
         return self.process.poll() is None
 
     def ran(self) -> list[str]:
-        """What the handler did, in order."""
-        if not self.ledger.exists():
-            return []
-        return [line.split()[0] for line in self.ledger.read_text().splitlines()]
+        """What the handler was told to do, in order."""
+        self._listen(0)
+        return [text.removeprefix("ran ") for text in self._told if text.startswith("ran ")]
+
+    def told(self, word: str) -> str:
+        """What follows the word in what the handler tells."""
+        give_up = time.monotonic() + PATIENCE
+        while not (found := [text for text in self._told if text.split()[0] == word]):
+            left = give_up - time.monotonic()
+            assert left > 0, f"the handler never told {word!r}"
+            self._listen(left)
+        return found[0].removeprefix(word).strip()
+
+    def _listen(self, seconds: float) -> None:
+        while select.select([self._news], [], [], seconds)[0]:
+            self._told.append(self._news.recv(1024).decode())
+            seconds = 0
 
     def output(self) -> str:
         """All that it has written, stdout first."""
@@ -112,12 +128,11 @@ class Replica:
             os.kill(pid, signal.SIGKILL)
         print(f"--- {self.runtime.id} wrote\n{self.output()[-4000:]}")
         shutil.rmtree(self.directory, ignore_errors=True)
+        self._news.close()
         assert not left, "the replica has left processes running"
 
 
 def free_port() -> int:
-    import socket
-
     for port in _PORTS:
         with socket.socket() as sock:
             try:
@@ -138,15 +153,6 @@ def is_gone(pid: int, within: float = PATIENCE) -> bool:
         return bool(select.select([fd], [], [], within)[0])
     finally:
         os.close(fd)
-
-
-def eventually(path: Path) -> str:
-    """The text of a file that a handler writes."""
-    give_up = time.monotonic() + PATIENCE
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < give_up, f"{path.name} was never written"
-        time.sleep(0.005)
-    return path.read_text()
 
 
 def _bearers(token: str) -> list[int]:

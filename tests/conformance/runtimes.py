@@ -108,7 +108,9 @@ def _node(isolation: str) -> Runtime:
 
 RUNTIMES = [
     _python("container"),
+    _python("process"),
     _exec("container"),
+    _exec("process"),
     _node("container"),
     _node("process"),
 ]

@@ -8,7 +8,7 @@ import pytest
 
 from funker.rpc.messages import Accept, Ack, Cancel, Error, Result
 from tests.conformance.peers import Dial, Start
-from tests.conformance.replica import Replica, eventually, is_gone
+from tests.conformance.replica import Replica, is_gone
 from tests.conformance.runtimes import Runtime
 from tests.conformance.wire import Caller, Router, made
 
@@ -89,7 +89,7 @@ def test_the_caller_s_deadline_ends_a_running_call(replica: Replica, caller: Cal
 
 def test_cancel_stops_the_call_and_what_it_started(replica: Replica, caller: Caller) -> None:
     call = caller.call("child", hang=True)
-    child = int(eventually(replica.ledger.with_name("ledger.child")))
+    child = int(replica.told("child"))
     caller.send(Cancel(id="0" * 32))  # another's: nothing to this one
     caller.send(call.replace(resend=True))
     caller.receive(Accept)
@@ -102,7 +102,7 @@ def test_cancel_stops_the_call_and_what_it_started(replica: Replica, caller: Cal
 def test_a_caller_that_goes_cancels_its_call(replica: Replica, dial: Dial) -> None:
     caller, other = dial(replica), dial(replica)
     caller.call("child", hang=True)
-    child = int(eventually(replica.ledger.with_name("ledger.child")))
+    child = int(replica.told("child"))
     caller.close()
     began = time.monotonic()
     assert is_gone(child)

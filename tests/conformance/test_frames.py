@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from funker.rpc.messages import Error, Pong, decode
+from funker.rpc.messages import Error, Pong
 from tests.conformance.peers import Dial
 from tests.conformance.replica import Replica
-from tests.conformance.wire import Caller
+from tests.conformance.wire import PATIENCE, Caller
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "messages.json").read_text(encoding="utf-8")
@@ -38,11 +38,11 @@ def replies(caller: Caller, frames: list[bytes]) -> list[Any]:
     caller.socket.send_multipart(frames)
     caller.socket.send_multipart([b"PING", b'{"number": 4711}'])
     said = []
-    while True:
-        message = decode(caller.socket.recv_multipart())
+    while (message := caller.next(PATIENCE)) is not None:
         if isinstance(message, Pong) and message.number == 4711:
             return said
         said.append(message)
+    raise TimeoutError("it says nothing any more")
 
 
 @pytest.mark.parametrize("valid", [True, False], ids=["valid", "invalid"])

@@ -153,14 +153,6 @@ test('the router hears READY, of longer calls ACCEPT, and is dialled anew if it 
   assert.equal(one.on({type: 'tick'}, 5 + SILENCE_MS).at(-1).do, 'relink')
 })
 
-test('a router that was refused a place hears when there is one', () => {
-  const one = idle({once: false})
-  one.on({type: 'linked'}, 0)
-  one.on(from('p', call(1)), 1)
-  assert.deepEqual(brief(one.on(from(ROUTER, call(2)), 2)), ['router BUSY'])
-  assert.deepEqual(brief(one.on(answered(), 3)), ['p RESULT', 'router READY', 'release 0'])
-})
-
 test('no order of events starts a call twice, answers it twice, or breaks it', () => {
   for (let seed = 1; seed <= 300; seed += 1) live(seed)
 })

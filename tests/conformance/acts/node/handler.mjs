@@ -1,7 +1,8 @@
 /** What acts/python/handler.py does, in JavaScript. A body that isn't JSON is answered as it is. */
 
 import {execFileSync, spawn} from 'node:child_process'
-import {appendFileSync, existsSync, writeFileSync} from 'node:fs'
+import {createSocket} from 'node:dgram'
+import {existsSync, writeFileSync} from 'node:fs'
 import {tmpdir} from 'node:os'
 import {setTimeout as sleep} from 'node:timers/promises'
 
@@ -9,12 +10,20 @@ class LookupError extends Error {}
 
 let seen = 0
 
+/** To the test. (Not by a file: there may be none that a call can write.) */
+function tell(text) {
+  const socket = createSocket('udp4')
+  return new Promise((resolve) => {
+    socket.send(text, Number(process.env.TELL), '127.0.0.1', () => socket.close(resolve))
+  })
+}
+
 export async function handle(given) {
   if (given === null || typeof given !== 'object' || Array.isArray(given) || Buffer.isBuffer(given)) {
     return given
   }
   const {do: act = 'echo', ...rest} = given
-  appendFileSync(process.env.LEDGER, `${act} ${process.pid}\n`) // who has run, in order
+  await tell(`ran ${act}`)
   switch (act) {
     case 'text':
       return rest.text
@@ -42,11 +51,12 @@ export async function handle(given) {
       return sleep(rest.seconds * 1000)
     case 'wait': // until the test says so
       while (!existsSync(rest.file)) await sleep(10)
+      await tell('waited')
       return 'waited'
     case 'child': {
       const child = spawn('sleep', ['60'], {stdio: 'inherit'})
       if (rest.hang) {
-        writeFileSync(`${process.env.LEDGER}.child`, String(child.pid))
+        await tell(`child ${child.pid}`)
         await sleep(60_000)
       }
       return child.pid
