@@ -344,3 +344,10 @@ def test_calls_that_wait_for_a_try_leave_nothing_behind() -> None:
     assert handed(desk.lives(1, ANN, pings=[TWO])) == []
     assert handed(desk.called(id=OTHER_ID)) == [(TWO, OTHER_ID)]
     assert done().state()["inflight"] == 0
+
+
+def test_a_call_that_has_run_is_never_said_to_be_safe_whatever_its_last_try_was() -> None:
+    desk = sent(TWO, retries=1, backoff=0.01, idempotent=True)
+    desk.hears(ONE, CRASHED)
+    desk.lives(0.1, ANN, pings=[TWO])
+    assert errors(desk.hears(TWO, UNLOADED)) == [(ANN, "init_failed", False)]
