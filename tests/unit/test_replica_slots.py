@@ -420,6 +420,14 @@ def test_before_it_has_loaded_a_dead_source_of_workers_is_a_handler_that_cant_be
     assert life.replica.failure["message"] == "ImportError: no"
 
 
+def test_a_worker_that_dies_before_it_has_loaded_is_replaced() -> None:
+    life = Life(1, loaded=False)
+    assert life.sees(Died("was killed by SIGKILL", "")) == []
+    assert life.state is State.BOOT
+    life.sees(Loaded())
+    assert life.state is State.IDLE
+
+
 def test_signs_of_life_go_to_each_direct_caller() -> None:
     life = Life()
     life.runs(ONE)

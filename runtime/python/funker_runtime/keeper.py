@@ -20,6 +20,7 @@ When the zygote dies it is told by SIGTERM, kills and removes what is its own, a
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -34,10 +35,13 @@ if TYPE_CHECKING:
     from funker_runtime.confine import Confinement
     from funker_runtime.loader import Handler
 
-#: Seconds for the processes that a call has left to be gone, and its files.
-CLEAN_S = 5.0
+#: Seconds for the processes that a call has left to be gone, and its files, of which a disk may
+#: remove no more than a thousand a second. Longer, and the replica ends.
+CLEAN_S = 30.0
 #: Seconds until a fork is tried again that the machine had no room for.
 RETRY_S = 0.02
+#: Bytes that a pipe holds, unless somebody changes that.
+PIPE = 65536
 #: Workers in a row that may die before they have been given a call.
 STILLBORN = 3
 
@@ -71,7 +75,6 @@ class Keeper:
         self._function = function
         self._confinement = confinement
         self._max_body = max_body
-        self._directories: dict[int, str] = {}
         # The pipes are the slot's, whoever its worker is: nobody writes to them but the one call.
         out, self._out = os.pipe()
         err, self._err = os.pipe()
@@ -90,9 +93,8 @@ class Keeper:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             until = time.monotonic() + CLEAN_S
-            cleanup.clean(0, "", {}, until)
-            for directory in self._directories.values():
-                cleanup.clean(0, directory, {}, until)
+            cleanup.end((), until)
+            self._confinement.close(until)
             os._exit(0)
 
     def _keep(self) -> NoReturn:
@@ -107,9 +109,8 @@ class Keeper:
                 news = {}
             until = time.monotonic() + CLEAN_S
             keep = {following.pid: following.directory}
-            left = cleanup.clean(current.pid, current.directory, keep, until)
+            left = cleanup.clean(self._confinement, current.pid, current.directory, keep, until)
             os.waitpid(current.pid, 0)
-            del self._directories[current.pid]
             if left:
                 self._say({"slot": self._number, "left": left})
                 signal.pause()
@@ -127,7 +128,7 @@ class Keeper:
         for _ in range(STILLBORN):
             if os.waitpid(following.pid, os.WNOHANG) == (0, 0):
                 return following
-            cleanup.clean(0, self._directories.pop(following.pid), {}, time.monotonic() + CLEAN_S)
+            self._confinement.give_back(following.directory, time.monotonic() + CLEAN_S)
             following.link.close()
             os.close(following.pidfd)
             following = self._forked()
@@ -153,10 +154,11 @@ class Keeper:
             time.sleep(RETRY_S)  # for room that others make, who don't tell
 
     def _fork(self) -> Worker:
-        directory = self._confinement.make()
+        directory = self._confinement.take()
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
             for number, pipe in enumerate((self._out, self._err), 1):
+                _renew(pipe)
                 fd = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
@@ -164,10 +166,9 @@ class Keeper:
             with workers_link:
                 if (pid := os.fork()) == 0:
                     self._live(link, workers_link)
-            self._directories[pid] = directory
             return Worker(pid, directory, link, os.pidfd_open(pid))
         except BaseException:
-            cleanup.clean(0, directory, {}, time.monotonic() + CLEAN_S)
+            self._confinement.give_back(directory, time.monotonic() + CLEAN_S)
             raise
 
     def _live(self, link: socket.socket, workers_link: socket.socket) -> NoReturn:
@@ -188,6 +189,14 @@ class Keeper:
         worker.run(
             lambda: worker.serve(workers_link, self._function, max_body=self._max_body, waits=False)
         )
+
+
+def _renew(pipe: int) -> None:
+    """Give a pipe back what a call may have changed of it, which outlives the call."""
+    os.fchmod(pipe, 0o600)
+    os.utime(pipe)
+    with contextlib.suppress(OSError):  # the user has too many large ones
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _leave(*_: object) -> NoReturn:
