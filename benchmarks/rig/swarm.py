@@ -117,9 +117,14 @@ class Rig:
 
     # Services
 
-    def function(self, name: str, *, replicas: int, router: Router | None = None) -> None:
-        """Deploy the function of `programs`: the engine starts its containers from now on."""
-        self._create(self._spec(name, replicas, router))
+    def function(
+        self, name: str, *, replicas: int, router: Router | None = None, **isolation: Any
+    ) -> None:
+        """Deploy the function of `programs`: the engine starts its containers from now on.
+
+        `isolation` and `slots` as in its spec.
+        """
+        self._create(self._spec(name, replicas, router, **isolation))
 
     def one_shot(
         self,
@@ -236,13 +241,16 @@ class Rig:
             created.put_archive("/", controller.archive(files))
         return created
 
-    def _spec(self, name: str, replicas: int, router: Router | None = None) -> dict[str, Any]:
+    def _spec(
+        self, name: str, replicas: int, router: Router | None = None, **isolation: Any
+    ) -> dict[str, Any]:
         spec = FunctionSpec(
             name=self.full_name(name),
             image=self._image,
             replicas=replicas,
             env={"FUNKER_ROUTER": router.address} if router else {},
             secrets=(Secret(source=router.host, target=KEY),) if router and router.key else (),
+            **isolation,
         )
         around = Surroundings(
             networks={str(self.network.name): str(self.network.id)},

@@ -29,7 +29,7 @@ FINE = "def handle(**kwargs): return kwargs"
         ("import sys; sys.exit('no database')", {}, "exited with status 1", "no database"),
         (FINE, {"FUNKER_TIMEOUT": "soon"}, "FUNKER_TIMEOUT: expected a time such as 500ms", ""),
         (FINE, {"FUNKER_MAX_BODY": "1e6"}, "FUNKER_MAX_BODY: expected a number of bytes", ""),
-        (FINE, {"FUNKER_ISOLATION": "none"}, "FUNKER_ISOLATION: this runtime has", ""),
+        (FINE, {"FUNKER_ISOLATION": "none"}, "FUNKER_ISOLATION: expected container or process", ""),
     ],
 )
 def test_what_can_t_be_loaded_is_told_to_callers(serve, code, variables, message, traceback):

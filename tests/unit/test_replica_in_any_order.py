@@ -20,12 +20,7 @@ from funker.rpc.messages import (
     Pong,
     Result,
 )
-from funker_runtime.replica import (
-    BYE_S,
-    DEATH_S,
-    FAILED_S,
-    HOLD_S,
-    PROBE_S,
+from funker_runtime.events import (
     Action,
     Answered,
     Died,
@@ -38,13 +33,14 @@ from funker_runtime.replica import (
     LoadFailed,
     Raised,
     Received,
-    Replica,
     Send,
     Start,
-    State,
     Terminate,
     Tick,
 )
+from funker_runtime.replica import FAILED_S, Replica, State
+from funker_runtime.slot import DEATH_S, HOLD_S
+from funker_runtime.voice import BYE_S, PROBE_S
 
 SESSION = "5e55" * 8
 TIMEOUT_S = 60.0

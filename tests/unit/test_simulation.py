@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from funker.rpc import calls
 from funker.rpc.messages import Call, Error, Message, Result
-from funker_runtime import replica as served
+from funker_runtime import events as served
+from funker_runtime.replica import Replica
 
 NAME = "add"
 
@@ -123,7 +124,7 @@ class SimulatedReplica:
         self.in_dns = False
         self.connections: dict[bytes, Connection] = {}
         identity = served.Identity(NAME, (NAME,), f"{NAME}.{number}", f"5e55{number:028x}")
-        self.machine = served.Replica(identity, timeout=2.0, max_body=100, now=world.now)
+        self.machine = Replica(identity, timeout=2.0, max_body=100, now=world.now)
         self._wake_at = float("inf")
         world.after(0.1, self._listed)
         fate = "fail" if world.strikes(0.1) else "load"
