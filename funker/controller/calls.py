@@ -257,7 +257,7 @@ class Calls:
         replica: Replica,
         now: float,
     ) -> None:
-        if error is not None and call.attempt > 1:
+        if error is not None and (call.attempt > 1 or error.retry_safe):
             error = final(call, error)
             self._ledger.actions.append(Send(call.caller.peer, error))
         else:

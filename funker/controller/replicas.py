@@ -111,7 +111,8 @@ class Replicas:
         pool.slots = replica.slots
         if is_new and ready.once:
             pool.demand.joined(ready.replica, now)
-        elif replica.free + len(ready.held) < replica.slots:
+        elif replica.free < replica.slots:
+            # Calls that it runs, or somebody else's: those whose outcome it holds take no place.
             self._rest(replica, REST_MAX_S, now)
         return replica
 

@@ -345,7 +345,7 @@ class Replica:
     def _on_death(self, slot: Slot, how: str, output_tail: str, now: float) -> None:
         run, unused = slot.run, slot.worker is Worker.PARKED
         slot.bury(now)
-        if self._stage is State.BOOT or (self._stage is State.IDLE and unused and self._once):
+        if self._once and (self._stage is State.BOOT or (self._stage is State.IDLE and unused)):
             # An idle worker dies of a background thread or for lack of memory.
             if self._stage is State.IDLE and self._kept:
                 self._status = 1
