@@ -12,14 +12,14 @@
 - Down slowly: to the largest target of the last 60 s. To zero, if `min` is 0, only after `idle`
   seconds without a call, and then whatever the target was.
 - A function whose replicas can't serve gets no more of them, and after it has come round, more
-  only after a time that doubles each time it fails again.
+  only after a time that doubles each time it fails again. If its replicas even end by themselves,
+  it has none for that time, and then one to try: an engine starts them again without a pause.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -79,8 +79,10 @@ class Stats:
     one_shot: bool = True
     #: Calls that may run at once. None: any number.
     max_inflight: int | None = None
-    #: Whether its replicas can't serve, and whether they are being replaced by a new version.
+    #: Whether its replicas can't serve, and whether they end by themselves before they could.
     failing: bool = False
+    ending: bool = False
+    #: Whether they are being replaced by those of a new version.
     updating: bool = False
     #: Cores where its replicas may run.
     cores: int = 1
@@ -125,10 +127,18 @@ class Memory:
     failed_at: float = -math.inf
     backoff: float = 0.0
     again_at: float = -math.inf
+    #: Whether it has none until then, and whether it has one now to see if it can serve.
+    resting: bool = False
+    trying: bool = False
     #: Which limit makes calls wait, since when, and when it last did.
     limit: Literal["", "engine", "max"] = ""
     short_since: float = 0.0
     short_at: float = -math.inf
+
+    def forgive(self) -> None:
+        """There is a new version: what has become of the one before says nothing of it."""
+        self.backoff, self.failed_at, self.again_at = 0.0, -math.inf, -math.inf
+        self.resting = self.trying = False
 
     def highest(self, target: int, now: float) -> int:
         """The largest target of the window, this one included."""
@@ -158,13 +168,9 @@ def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision
         target, cause, reason = 0, "idle", f"nobody has called for {policy.idle:g} s"
     highest = memory.highest(target, now)
     _note_failure(stats, memory, now)
-    wanted = target
-    if stats.failing and target:
-        # Those of an older version may serve until an update is over.
-        at_most = stats.wanted if stats.updating else math.ceil(stats.inflight / stats.slots)
-        at_most = min(max(1, policy.min, at_most), policy.max)
-        wanted, cause = min(max(1, stats.wanted), at_most), "failing"
-        reason = "its replicas can't serve"
+    if (stats.failing or memory.resting or memory.trying) and target:
+        wanted, reason = _held_back(stats, policy, memory)
+        cause = "failing"
     elif target > stats.wanted:
         more = max(stats.room if now >= memory.again_at else 0, int(not stats.wanted))
         wanted = min(target, stats.wanted + more)
@@ -173,61 +179,17 @@ def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision
         if now < memory.again_at:
             cause, reason = "failing", f"it couldn't serve until a moment ago; {reason}"
     elif target < stats.wanted and cause != "idle":
-        wanted = max(min(highest, stats.wanted), target)
-        if stats.updating:  # those that leave may be the only ones that can serve
-            wanted = stats.wanted
-        wanted = min(wanted, policy.max)
+        # While there is an update, those that would leave may be the only ones that can serve.
+        kept = stats.wanted if stats.updating else max(min(highest, stats.wanted), target)
+        wanted = min(kept, policy.max)
         if wanted > target:
             cause, reason = "held", f"{target} are enough for now: {reason}"
+    else:
+        wanted = target
     if wanted == policy.max < uncapped and cause != "failing":
         cause, reason = "max", f"its maximum is {policy.max}; {reason}"
     limit = _limit(stats, policy, wanted, target, memory, now)
     return Decision(wanted, cause, reason, _words(limit, stats, policy), limit)
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """A function that shall get more replicas, and how many of it are starting already."""
-
-    more: int
-    starting: int
-    #: Whether it has none at all: its first one is never made to wait for other functions.
-    is_first: bool = False
-
-
-def room(functions: Mapping[str, Stats]) -> dict[str, int]:
-    """How many more replicas of each function may be started now.
-
-    Those that can't serve aren't counted: they may be starting for ever.
-    """
-    busy = sum(stats.starting for stats in functions.values() if not stats.failing)
-    cores = max((stats.cores for stats in functions.values()), default=1)
-    left = STARTS_PER_CORE * cores - busy
-    return {
-        name: max(0, min(left, STARTS_PER_CORE * stats.cores - stats.starting))
-        for name, stats in functions.items()
-    }
-
-
-def share(growths: Mapping[str, Growth], room: int) -> dict[str, int]:
-    """How many replicas to start of each of these functions: no more than `room` in all.
-
-    One after another goes to whoever has the fewest starting, so that a function that needs a
-    hundred doesn't keep out the one that needs two.
-    """
-    given = {name: int(growth.is_first and growth.more > 0) for name, growth in growths.items()}
-    left = room - sum(given.values())
-    level = 0
-    hungry = {name for name, growth in growths.items() if growth.more > given[name]}
-    while left > 0 and hungry:
-        level = min(growths[name].starting + given[name] for name in hungry)
-        for name in sorted(hungry):
-            if left and growths[name].starting + given[name] == level:
-                given[name] += 1
-                left -= 1
-                if given[name] == growths[name].more:
-                    hungry.discard(name)
-    return given
 
 
 def _target(stats: Stats, policy: Policy) -> tuple[int, Cause, str]:
@@ -282,7 +244,23 @@ def _calls_words(stats: Stats) -> str:
     return f"{stats.waiting} call{' waits' if stats.waiting == 1 else 's wait'}"
 
 
+def _held_back(stats: Stats, policy: Policy, memory: Memory) -> tuple[int, str]:
+    """How many replicas of a function that can't serve, and why."""
+    if memory.resting:
+        return 0, f"its replicas end before they are ready: one is tried after {memory.backoff:g} s"
+    if memory.trying:
+        return 1, "one is tried"
+    # Those of an older version may serve until an update is over.
+    at_most = stats.wanted if stats.updating else math.ceil(stats.inflight / stats.slots)
+    at_most = min(max(1, policy.min, at_most), policy.max)
+    return min(max(1, stats.wanted), at_most), "its replicas can't serve"
+
+
 def _note_failure(stats: Stats, memory: Memory, now: float) -> None:
+    if stats.ready:
+        memory.resting = memory.trying = False
+    if memory.resting and now >= memory.again_at:
+        memory.resting, memory.trying = False, True
     if not stats.failing:
         return
     if now - memory.failed_at > BACKOFF_MAX + memory.backoff:
@@ -290,6 +268,7 @@ def _note_failure(stats: Stats, memory: Memory, now: float) -> None:
     if now >= memory.again_at:
         memory.backoff = min(max(BACKOFF, 2 * memory.backoff), BACKOFF_MAX)
         memory.again_at = now + memory.backoff
+        memory.resting, memory.trying = stats.ending and not stats.updating, False
     memory.failed_at = now
 
 

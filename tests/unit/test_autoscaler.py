@@ -15,13 +15,11 @@ from funker.controller.autoscaler import (
     SHORT,
     WINDOW,
     Decision,
-    Growth,
     Memory,
     Stats,
     decide,
-    room,
-    share,
 )
+from funker.controller.starts import Growth, room, share
 from funker.spec import ScalePolicy
 
 POLICY = ScalePolicy(min=1, max=100, idle=300)
@@ -164,6 +162,21 @@ def test_one_that_cant_serve_is_held_and_grows_again_ever_later() -> None:
     watched.sees(300)
     watched.sees(waiting=9, failing=True)
     assert watched.sees(BACKOFF, waiting=9).wanted == 9
+
+
+def test_one_whose_replicas_end_by_themselves_has_none_but_one_to_try_ever_more_rarely() -> None:
+    watched = Watched(wanted=5)
+    pauses, seen = [], 0.0
+    for _ in range(7):
+        found = watched.sees(waiting=9, ready=0, failing=True, ending=True)
+        assert (found.wanted, found.cause) == (0, "failing")
+        seen = watched.now
+        while watched.sees(waiting=9, ready=0).wanted == 0:
+            assert watched.now < seen + 2 * BACKOFF_MAX
+        pauses.append(watched.now - seen)
+        assert watched.sees(10, waiting=9, ready=0).wanted == 1
+    assert pauses == [BACKOFF, 10, 20, 40, *[BACKOFF_MAX] * 3]
+    assert watched.sees(waiting=9, ready=1).wanted == 9
 
 
 def test_one_that_cant_serve_still_goes_to_zero() -> None:

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funker.controller.autoscaler import WINDOW, Memory, Stats, decide, room
+from funker.controller.autoscaler import WINDOW, Memory, Stats, decide
+from funker.controller.starts import room
 from funker.spec import ScalePolicy
 
 #: CPU-seconds of a start, and cores: with them, the starts per second that there can be at most.

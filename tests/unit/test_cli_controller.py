@@ -167,7 +167,7 @@ def test_a_rate_has_two_digits(value, shown):
 
 
 def test_ls_tells_which_functions_have_an_outdated_runtime(typed, tell, monkeypatch):
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     replica = {"replica": "r", "version": "old", "protocol": 1}
     current = replica | {"version": "new"}
     tell({"add": {"replicas": [current, replica]}, "echo": {"replicas": [current]}})
@@ -245,7 +245,7 @@ def test_the_column_status_has_a_word_for_each_mark(status, outdated, words):
     ],
 )
 def test_replicas_tell_whether_their_runtime_is_outdated(monkeypatch, replicas, outdated):
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     assert live.told_outdated(replicas) is outdated
 
 
@@ -266,7 +266,7 @@ def test_inspect_has_what_the_router_knows(typed, up):
 
 
 def test_inspect_warns_of_what_is_wrong(typed, tell, monkeypatch):
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     replica = {"replica": "r", "version": "old", "protocol": 1}
     tell({"add": {"failing": "no module x\nmore", "problem": "short", "replicas": [replica]}})
     code, out, err = typed("inspect", "add")
@@ -570,7 +570,7 @@ def images(memory, monkeypatch):
         return Prepared(image=image, image_name=f"funker/{function.name}:1")
 
     monkeypatch.setattr(memory, "_status", with_image)
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     monkeypatch.setattr(memory, "image_version", versions.get)
     monkeypatch.setattr(memory, "renew", renewed)
     return versions, stacks

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import gc
 import os
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from funker_runtime import worker
@@ -28,16 +29,32 @@ def handle(handler: Handler) -> NoReturn:
     The function's name is FUNKER_FUNCTION, else what the network's DNS calls this container,
     else the callable's own name. Call this before starting threads: the worker is forked.
     """
+    if "FUNKER_CALL_ID" in os.environ:
+        sys.exit(
+            "funker.handle: this program is run for each call, so it can't wait for one; make "
+            'it the ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"], not the CMD'
+        )
     _serve(lambda _: handler, default_name=getattr(handler, "__name__", "function"))
 
 
 def main() -> NoReturn:
-    """Serve one call with the handler that the environment names, then exit the process."""
+    """Serve one call with what the environment names, then exit the process.
+
+    That is a handler, or a program: this one's arguments, where they are a command.
+    """
     _serve(_load, default_name="function")
 
 
 def _load(name: str) -> Handler:
     gc.enable()  # `__main__` has disabled it; in the front it stays so until all is loaded
+    if command := sys.argv[1:] or os.environ.get("FUNKER_COMMAND"):
+        from funker_runtime.program import Program, parse
+
+        return Program(
+            parse(command) if isinstance(command, str) else command,
+            max_body=settings(os.environ).max_body,
+            content_type=os.environ.get("FUNKER_CONTENT_TYPE", ""),
+        )
     return load(name)
 
 

@@ -80,8 +80,13 @@ class Log:
         """Move what is there of it now: its worker is dead, and another follows."""
         self._tell(lambda: self._turn(output))
 
-    def say(self, text: str, call: str | None = None) -> None:
-        """Log a text of the front's own, about a call or none. Never waits."""
+    def say(self, text: str, call: str | None = None, after: Output | None = None) -> None:
+        """Log a text of the front's own, about a call or none, after what an output has by now.
+
+        Never waits.
+        """
+        if after is not None:
+            self._tell(functools.partial(self._read_all, after))
         for line in text.splitlines():
             self._tell(functools.partial(self.line, line, call=call, stream=2))
 

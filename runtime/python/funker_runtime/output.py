@@ -52,7 +52,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Log a text of the front's own about this worker; it's no part of the tail."""
-        self._log.say(text, self._call)
+        self._log.say(text, self._call, self)
 
     def is_quiet(self) -> bool:
         """Whether nothing was printed since `clear`. Asked when nobody is left who could."""

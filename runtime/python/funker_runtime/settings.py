@@ -3,6 +3,8 @@
 FUNKER_FUNCTION   its name; else the name that the network's DNS has for its address
 FUNKER_ALIASES    more names that callers may use, separated by commas
 FUNKER_HANDLER    module:callable (handler:handle)
+FUNKER_COMMAND    a program instead, as a JSON array or a line; the replica's arguments are one, too
+FUNKER_CONTENT_TYPE  of a program's answers (guessed)
 FUNKER_TIMEOUT    for the handler: seconds, or with a unit: 500ms, 30s, 5m, 1h (60s)
 FUNKER_MAX_BODY   bytes of a call's or an answer's body (16777216)
 FUNKER_LISTEN     ZeroMQ endpoint (tcp://*:5570 in a container, else tcp://127.0.0.1:5570)

@@ -67,7 +67,7 @@ class Solo:
 
     def start(self, call: Call, _: int) -> None:
         self._output.begin(call.id)
-        self._tell({"call": {"content_type": call.content_type}}, call.body or b"")
+        self._tell({"call": worker.header(call)}, call.body or b"")
 
     def release(self, _: int) -> None:
         self._tell({"end": True})

@@ -129,7 +129,7 @@ class Tree:
         seat = self._seats[slot]
         assert seat.output is not None
         seat.output.begin(call.id)
-        self._tell(seat, {"call": {"content_type": call.content_type}}, call.body or b"")
+        self._tell(seat, {"call": worker.header(call)}, call.body or b"")
 
     def release(self, slot: int) -> None:
         """Workers here end by themselves."""

@@ -5,7 +5,7 @@ of its own, and talks to the front over one socket that keeps message boundaries
 and the body after it, or beside it as the descriptor of an anonymous file.
 
     worker → front   {"loaded": true} | {"failed": …}
-    front → worker   {"warm": true} + JSON  → echoed    {"call": {content_type}} + body
+    front → worker   {"warm": true} + JSON  → echoed    {"call": {…header}} + body
     worker → front   {"answer": {content_type}} + body | {"oversized": bytes} | {"error": {…}}
     front → worker   {"end": true}, of an answer
 
@@ -26,7 +26,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from funker.rpc.messages import JSON, clip
+from funker.rpc.messages import JSON, Call, clip
 from funker_runtime import kernel, loader
 
 #: From a handler's name to the callable.
@@ -74,6 +74,19 @@ def receive(
     return json.loads(head), rest if inline else body
 
 
+def header(call: Call) -> dict[str, Any]:
+    """What a worker is told of a call."""
+    return {
+        "id": call.id,
+        "function": call.function,
+        "content_type": call.content_type,
+        "timeout_ms": call.timeout_ms,
+        "deadline_ms": call.deadline_ms,
+        "attempt": call.attempt,
+        "traceparent": call.traceparent,
+    }
+
+
 def main(
     link: socket.socket, find: Finder, *, handler: str, max_body: int, ulimits: Mapping[str, int]
 ) -> NoReturn:
@@ -99,7 +112,7 @@ def serve(link: socket.socket, function: loader.Handler, *, max_body: int, waits
     while (received := receive(link)) is not None:
         message, body = received
         if "warm" in message:
-            send(link, message, loader.invoke(dict, JSON, body or b"")[1])
+            send(link, message, loader.invoke(dict, {"content_type": JSON}, body or b"")[1])
             continue
         if run_call(link, function, message, body, max_body=max_body) and waits:
             receive(link)  # the end of a process delays others; the answer goes first
@@ -119,7 +132,7 @@ def run_call(
     try:
         if "funker_runtime.hooks" in sys.modules:
             sys.modules["funker_runtime.hooks"].run()
-        content_type, answer = loader.invoke(function, message["call"]["content_type"], body or b"")
+        content_type, answer = loader.invoke(function, message["call"], body or b"")
     except Exception as error:  # noqa: BLE001 - whatever the handler raises is told
         send(link, {"error": described(error)})
         return False
