@@ -136,6 +136,9 @@ class Keeper:
         sys.exit(1)
 
     def _hand(self, current: Worker, news: dict[str, int]) -> None:
+        # Now: when it was forked, the call before may have been at them still.
+        for pipe in (self._out, self._err):
+            _renew(pipe)
         fds = (current.link.fileno(), current.pidfd)
         self._say({"slot": self._number, "next": True, **news}, fds)
         current.link.close()
@@ -158,7 +161,7 @@ class Keeper:
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
             for number, pipe in enumerate((self._out, self._err), 1):
-                _renew(pipe)
+                _renew(pipe)  # or it may not be opened
                 fd = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
