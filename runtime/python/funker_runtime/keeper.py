@@ -145,6 +145,9 @@ class Keeper:
         sys.exit(1)
 
     def _hand(self, current: Worker, news: str) -> None:
+        # Now: when it was forked, the call before may have been at them still.
+        for pipe in (self._out, self._err):
+            _renew(pipe)
         self._say(f'"next":true{news}', current.link.fileno(), current.pidfd)
         current.link.close()
         os.close(current.pidfd)
@@ -170,8 +173,11 @@ class Keeper:
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
             for number, pipe, path in self._pipes:
-                _renew(pipe)
-                fd = os.open(path, os.O_WRONLY)
+                try:
+                    fd = os.open(path, os.O_WRONLY)
+                except PermissionError:  # the call that runs has changed its mode
+                    _renew(pipe)
+                    fd = os.open(path, os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
             link, workers_link = kernel.message_pair()
