@@ -137,8 +137,7 @@ class Keeper:
 
     def _hand(self, current: Worker, news: dict[str, int]) -> None:
         # Now: when it was forked, the call before may have been at them still.
-        for pipe in (self._out, self._err):
-            _renew(pipe)
+        self._renew_pipes()
         fds = (current.link.fileno(), current.pidfd)
         self._say({"slot": self._number, "next": True, **news}, fds)
         current.link.close()
@@ -147,6 +146,15 @@ class Keeper:
     def _say(self, news: dict[str, object], fds: tuple[int, ...] = ()) -> None:
         socket.send_fds(self._tree, [json.dumps(news).encode()], fds)
 
+    def _renew_pipes(self) -> None:
+        """Give the pipes back what a call may have changed of them, which outlives the call."""
+        for pipe in (self._out, self._err):
+            os.fchmod(pipe, 0o600)
+            os.utime(pipe)
+            if fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) != PIPE:
+                with contextlib.suppress(OSError):  # the user has too many large ones
+                    fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
+
     # Workers
 
     def _forked(self) -> Worker:
@@ -154,6 +162,7 @@ class Keeper:
         while True:
             with contextlib.suppress(OSError):
                 return self._fork()
+            self._renew_pipes()  # which the call that runs may have locked
             time.sleep(RETRY_S)  # for room that others make, who don't tell
 
     def _fork(self) -> Worker:
@@ -161,7 +170,6 @@ class Keeper:
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
             for number, pipe in enumerate((self._out, self._err), 1):
-                _renew(pipe)  # or it may not be opened
                 fd = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
@@ -192,14 +200,6 @@ class Keeper:
         worker.run(
             lambda: worker.serve(workers_link, self._function, max_body=self._max_body, waits=False)
         )
-
-
-def _renew(pipe: int) -> None:
-    """Give a pipe back what a call may have changed of it, which outlives the call."""
-    os.fchmod(pipe, 0o600)
-    os.utime(pipe)
-    with contextlib.suppress(OSError):  # the user has too many large ones
-        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _leave(*_: object) -> NoReturn:
