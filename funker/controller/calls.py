@@ -188,6 +188,9 @@ class Calls:
     def on_busy(self, peer: bytes, id: str, now: float) -> None:
         call = self._ledger.open.get(id)
         replica = self._replicas.get(peer)
+        if call is not None and peer in call.questions:
+            open_ones, asked_at = call.questions[peer]
+            call.questions = {**call.questions, peer: (open_ones - 1, asked_at)}
         if call is None or call.replica != peer:
             if replica is not None:
                 self._replicas.is_full(replica, now)  # it was given up, and its place with it

@@ -83,6 +83,8 @@ class Recovery:
         """What became of it? Without the body: the answer of who doesn't hold it is BUSY."""
         assert call.replica is not None
         replica = self._replicas.row(call.replica)
+        open_ones, _ = call.questions.get(call.replica, (0, now))
+        call.questions = {**call.questions, call.replica: (open_ones + 1, now)}
         question = call.call.replace(
             function=replica.function,
             session=replica.ready.session,

@@ -16,6 +16,7 @@ from __future__ import annotations
 from hashlib import blake2b
 
 from funker.controller.ledger import Ledger
+from funker.controller.liveness import SWEEP_S
 from funker.controller.replicas import Replicas
 from funker.controller.tables import OpenCall, Phase
 from funker.rpc.messages import Error
@@ -70,6 +71,11 @@ class Retries:
         call.phase = Phase.RETRYING
         self._ledger.agenda.note(call, at)
         return True
+
+    def later(self, call: OpenCall, now: float) -> None:
+        """It has not failed, but whoever could take it now may not: look again soon."""
+        call.phase = Phase.RETRYING
+        self._ledger.agenda.note(call, min(call.deadline, now + SWEEP_S))
 
 
 def delay(id: str, attempt: int, backoff: float) -> float:

@@ -211,13 +211,14 @@ class Replica(Peer):
 
 
 _NOBODY: frozenset[bytes] = frozenset()
+_NOTHING: Mapping[bytes, tuple[int, float]] = {}
 
 
 class OpenCall:
     __slots__ = (
         "accepted", "asked", "attempt", "call", "caller", "cancelled", "deadline", "due", "error",
         "failed_by", "failure", "function", "give_up", "id", "is_timed", "is_whole", "phase",
-        "queued_at", "replica", "sent_at", "size", "started_at", "touched",
+        "questions", "queued_at", "replica", "sent_at", "size", "started_at", "touched",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, size: int, now: float) -> None:
@@ -246,6 +247,8 @@ class OpenCall:
         #: The error of the last try, and the replicas whose error was followed by another.
         self.failure: Error | None = None
         self.failed_by = _NOBODY
+        #: How many questions about it a replica has not denied yet, and when the last one was sent.
+        self.questions: Mapping[bytes, tuple[int, float]] = _NOTHING
         self.cancelled = False
         #: When to look at it again, and when it ends whatever its replica says.
         self.due = self.deadline

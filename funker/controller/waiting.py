@@ -18,6 +18,7 @@ from collections.abc import Collection
 from funker.controller.callers import stands
 from funker.controller.forward import header
 from funker.controller.ledger import Ledger
+from funker.controller.liveness import LOST_S
 from funker.controller.names import Names
 from funker.controller.queue import QueueFullError
 from funker.controller.replicas import Replicas
@@ -129,9 +130,11 @@ class Waiting:
         if isinstance(function, Error):
             self._ledger.end(call, function.replace(retry_safe=call.untouched), now)
             return
-        call.function, call.queued_at = function, now
         self._ledger.agenda.note(call, call.deadline)
-        self._replicas.pool(function).demand.arrived(now)
+        if call.failure is not None:
+            call.queued_at = now
+            self._replicas.pool(function).demand.arrived(now)
+        call.function = function
         self.requeue(call, now)
 
     def _demand(self, function: str, pool: Pool) -> None:
@@ -217,6 +220,12 @@ class Waiting:
             if not stands(call.caller, now):
                 call.caller.stalled[call.id] = call
                 continue
+            if call.questions:
+                other = self._unasked(call, pool, now)
+                if other is None:
+                    self._retries.later(call, now)
+                    continue
+                replica = other
             self._replicas.take_place(replica, call.id)
             replica.calls[call.id] = call
             call.replica, call.phase, call.asked = replica.peer, Phase.SENT, False
@@ -224,6 +233,18 @@ class Waiting:
             if call.failed_by:
                 call.failed_by -= {replica.peer}  # its next outcome is that of this try
             self._ledger.actions.append(Send(replica.peer, _forwarded(call, replica, now), call.id))
+
+    @staticmethod
+    def _unasked(call: OpenCall, pool: Pool, now: float) -> Replica | None:
+        """A free replica that won't answer an earlier question with a BUSY.
+
+        It would be taken for the answer to the call, which runs meanwhile.
+        """
+        for replica in pool.free.values():
+            open_ones, asked_at = call.questions.get(replica.peer, (0, now))
+            if not replica.is_suspect(now) and (open_ones <= 0 or now > asked_at + LOST_S):
+                return replica
+        return None
 
 
 def left_ms(call: OpenCall, now: float) -> int:

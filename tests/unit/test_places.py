@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from funker.controller.liveness import LOST_S
 from funker.controller.replicas import REST_MAX_S, REST_S
 from funker.controller.tables import Catalogue, Rules, Unreachable
 from funker.rpc.messages import Accept, Ack, Busy, Bye, Cancel, Error, Message, Ready, Result
@@ -160,6 +161,33 @@ def test_a_call_that_comes_back_past_its_deadline_is_not_handed_out_again() -> N
     said = desk.hears(ONE, busy(ID))
     assert [m.code for _, m in said if isinstance(m, Error)] == ["deadline_exceeded"]
     assert handed(said) == []
+
+
+def test_a_call_isnt_given_again_to_who_may_still_deny_it() -> None:
+    """Its BUSY to the second question would be taken for a refusal, while the call runs."""
+    desk = desk_with(ONE, slots=1, calls=1)
+    desk.called(id=IDS[0], resend=True)
+    desk.joins(slots=1)  # it has not got the call; it has been asked twice
+    assert handed(desk.hears(ONE, busy(IDS[0]))) == []
+    assert handed(desk.lives(1, ANN, pings=[ONE])) == []
+    assert desk.hears(ONE, busy(IDS[0])) == []
+    assert handed(desk.lives(1, ANN, pings=[ONE])) == [(ONE, IDS[0])]
+
+
+def test_a_call_is_given_to_who_never_answered_a_question_after_a_while() -> None:
+    desk = desk_with(ONE, slots=1, calls=1)
+    desk.called(id=IDS[0], resend=True)
+    desk.joins(slots=1)
+    desk.hears(ONE, busy(IDS[0]))
+    assert handed(desk.lives(LOST_S + 1, ANN, pings=[ONE])) == [(ONE, IDS[0])]
+
+
+def test_a_call_that_one_replica_may_deny_goes_to_another() -> None:
+    desk = desk_with(ONE, slots=1, calls=1)
+    desk.called(id=IDS[0], resend=True)
+    desk.joins(TWO, slots=1)
+    assert handed(desk.joins(slots=1)) == []
+    assert handed(desk.hears(ONE, busy(IDS[0]))) == [(TWO, IDS[0])]
 
 
 def test_an_outcome_ends_the_rest() -> None:
