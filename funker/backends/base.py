@@ -75,11 +75,18 @@ class FunctionStatus:
     stack: str = ""
     #: What its replicas run: the image's digest or ID. Empty: no image.
     reference: str = ""
+    #: How the autoscaler may choose `wanted`. None: it doesn't. Pinned: not for now, since
+    #: somebody has said a number.
+    scale: ScalePolicy | None = None
+    pinned: bool = False
+    calls: CallPolicy = field(default_factory=CallPolicy)
+    #: What is fresh for each call: `container` or `process`.
+    isolation: str = "container"
     warnings: tuple[str, ...] = ()
 
     def age(self, now: float | None = None) -> float:
-        """Seconds since the last change of the function."""
-        return max(0.0, (time.time() if now is None else now) - self.updated)
+        """Seconds since the function was made: a change of its replicas makes it no younger."""
+        return max(0.0, (time.time() if now is None else now) - self.created)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,15 +157,26 @@ class Observed:
     routed: bool = True
     #: Why replicas are missing, in the backend's words; what is wrong with its settings.
     problem: str = ""
-    #: Whether the autoscaler chooses the number of replicas, and how. None: `wanted` stays.
+    #: How the autoscaler shall choose the number of replicas. None: `wanted` stays.
     scale: ScalePolicy | None = None
+    #: It has a policy, which is suspended: somebody has said a number.
+    pinned: bool = False
     calls: CallPolicy = field(default_factory=CallPolicy)
+    #: What is fresh for each call: `container` or `process`.
+    isolation: str = "container"
     #: Cores of the nodes on which its replicas may run.
     cores: int = 1
+    #: An update of it is under way: there are replicas of two versions.
+    updating: bool = False
+    #: Why its replicas end before they are ready, in the backend's words. Empty: they don't.
+    failing: str = ""
 
 
 class Fleet(Protocol):
-    """What the reconciler needs of a backend. It calls from one thread at a time."""
+    """What the reconciler needs of a backend.
+
+    It calls from one thread at a time, but for `wait`, which another thread is in meanwhile.
+    """
 
     def observe(self) -> list[Observed]:
         """All functions, whoever made them, sorted by name. Raises `BackendError`."""
@@ -167,7 +185,11 @@ class Fleet(Protocol):
         """Returns when something may have changed, at the latest after so many seconds."""
 
     def scale(self, name: str, replicas: int) -> None:
-        """Changes the number of replicas that shall run. Raises `BackendError`."""
+        """Changes the number of replicas that shall run, for the autoscaler.
+
+        Nothing happens if it isn't the autoscaler's to choose any more: somebody may just have
+        pinned it. Raises `BackendError`.
+        """
 
     def revive(self, name: str) -> bool:
         """Starts replicas that shall run and that nobody will start; whether there were any.
@@ -281,7 +303,15 @@ class Backend(Protocol):
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
         """Changes the number of replicas; returns when so many run.
 
-        Raises `FunctionNotFound`, `AmbiguousFunction` or `BackendError`.
+        One that is scaled by itself is pinned to the number. Raises `FunctionNotFound`,
+        `AmbiguousFunction` or `BackendError`.
+        """
+
+    def unpin(self, name: str) -> None:
+        """Has the autoscaler choose the number of replicas again.
+
+        Raises `NoPolicy` for a function that has none, `FunctionNotFound`, `AmbiguousFunction`
+        or `BackendError`.
         """
 
     def set_image(
@@ -353,6 +383,16 @@ class NotASwarm(BackendError):
 
 class NotAManager(BackendError):
     """Raised when the engine's node can't manage its swarm: a worker, locked, or no leader."""
+
+
+class NoPolicy(BackendError):
+    """Raised when a function shall be scaled by itself, and nothing says between which numbers."""
+
+    def __init__(self, name: str, *, stack: str = "") -> None:
+        hint = "Deploy it without `--replicas`, or with `--min` and `--max`."
+        if stack:
+            hint = f"Give it labels in the file of the stack {stack}, like `funker.scale.max: 20`."
+        super().__init__(f"{name} has a fixed number of replicas, and no policy", hint=hint)
 
 
 class NoController(BackendError):

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from funker.backends import policies
 from funker.backends.base import (
     Controller,
     ControlPlane,
@@ -29,6 +30,7 @@ from funker.backends.base import (
     FunctionStatus,
     LogLine,
     NoController,
+    NoPolicy,
     Prepared,
     Progress,
     Transport,
@@ -46,7 +48,7 @@ from funker.rpc.errors import (
     FunctionTimeout,
 )
 from funker.rpc.messages import JSON, PROTOCOL, Call, Error, Pong, Result
-from funker.spec import FunctionSpec
+from funker.spec import CallPolicy, FunctionSpec
 
 if TYPE_CHECKING:
     from funker.images.source import Source
@@ -70,6 +72,7 @@ class Memory:
         self._lock = threading.Lock()
         self._handlers: dict[str, Handler] = {}
         self._specs: dict[str, FunctionSpec] = {}
+        self._pinned: set[str] = set()
         self._changed: dict[str, tuple[float, float]] = {}  # created, updated: Unix times
         self._up_since: float | None = None  # monotonic
         #: Each call that was made: the function's name and what its handler was given.
@@ -144,22 +147,34 @@ class Memory:
                 f"{spec.name} has no handler in memory",
                 hint=f'Call provide("{spec.name}", handler) first.',
             )
-        progress(f"{spec.name}: {spec.replicas} of {spec.replicas} replicas up")
+        return self._deployed(spec, pinned=False, progress=progress)
+
+    def _deployed(self, spec: FunctionSpec, *, pinned: bool, progress: Progress) -> Deployment:
         with self._lock:
             before = self._specs.get(spec.name)
+            was_pinned = spec.name in self._pinned
+            if not pinned:
+                spec = policies.beginning(spec, before.replicas if before else None)
+                self._pinned.discard(spec.name)
+            progress(f"{spec.name}: {spec.replicas} of {spec.replicas} replicas up")
             now = time.time()
-            if before != spec:
+            same = before == spec and was_pinned == pinned
+            if not same:
                 created = self._changed[spec.name][0] if before else now
                 self._changed[spec.name] = (created, now)
                 self._specs[spec.name] = spec
-        free = {"labels": {}, "replicas": 0}  # what changes without a restart
+        # What changes without a restart.
+        free = {"labels": {}, "replicas": 0, "scale": None, "calls": CallPolicy()}
         return Deployment(
             name=spec.name,
-            outcome="created" if before is None else "unchanged" if before == spec else "updated",
+            outcome="created" if before is None else "unchanged" if same else "updated",
             image=spec.image_name or spec.image,
             replicas=spec.replicas,
             network=self.name,
             restarted=before is None or before.changed(**free) != spec.changed(**free),
+            warnings=(policies.unpinned(spec.name),)
+            if was_pinned and not pinned and spec.scale
+            else (),
         )
 
     def functions(self) -> list[FunctionStatus]:
@@ -178,6 +193,7 @@ class Memory:
             "stack": "",
             "image": status.image,
             "replicas": {"wanted": status.wanted, "running": status.running},
+            **policies.shown(status),
             "settings": self._specs[status.name].model_dump(mode="json"),
             "tasks": [],
             "warnings": [],
@@ -199,19 +215,33 @@ class Memory:
 
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
         """Changes the number that is shown; calls run at once whatever it is."""
-        spec = self._specs[self._choose(name)]
-        self.deploy(spec.changed(replicas=replicas), progress=progress)
+        name = self._choose(name)
+        progress(f"{name}: {replicas} of {replicas} replicas up")
+        with self._lock:
+            spec = self._specs[name] = self._specs[name].changed(replicas=replicas)
+            if spec.scale is not None:
+                self._pinned.add(name)
+
+    def unpin(self, name: str) -> None:
+        """Shows it as scaled by itself; there is no autoscaler here. Raises `NoPolicy`."""
+        name = self._choose(name)
+        if self._specs[name].scale is None:
+            raise NoPolicy(name)
+        self._pinned.discard(name)
 
     def set_image(
         self, name: str, image: str, image_name: str, *, progress: Progress = silent
     ) -> Deployment:
         """Changes what is shown; the handler stays."""
         spec = self._specs[self._choose(name)]
-        return self.deploy(spec.changed(image=image, image_name=image_name), progress=progress)
+        changed = spec.changed(image=image, image_name=image_name)
+        return self._deployed(changed, pinned=spec.name in self._pinned, progress=progress)
 
     def remove(self, name: str, *, progress: Progress = silent) -> None:  # noqa: ARG002
         """Forgets the function; its handler can be deployed again."""
-        del self._specs[self._choose(name)]
+        name = self._choose(name)
+        del self._specs[name]
+        self._pinned.discard(name)
 
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
         """Runs calls in threads of this process."""
@@ -285,6 +315,10 @@ class Memory:
             running=spec.replicas,
             created=created,
             updated=updated,
+            scale=spec.scale,
+            pinned=name in self._pinned,
+            calls=spec.calls,
+            isolation=spec.isolation,
         )
 
 
@@ -340,6 +374,15 @@ class _Controller:
             "image": function.image,
             "routed": True,
             "problem": "",
+            "inflight": len(running),
+            "starting": 0,
+            "arrivals": 0.0,
+            "arrivals_fast": 0.0,
+            "service_s": None,
+            "recycle_s": None,
+            "waiting_s": 0.0,
+            "last_call_s": None,
+            "scaling": None,
             "queued": 0,
             "queued_bytes": 0,
             "free": max(0, function.running - len(running)),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from funker.cli import images, options, terminal
+from funker.cli import images, options, policies, terminal
 from funker.cli.failures import UsageError
 from funker.cli.output import Format, as_json, as_yaml
 from funker.cli.session import Session
@@ -81,9 +81,18 @@ def deploy(
     reserve_memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Only where so much memory is free.")
     ] = None,
-    replicas: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Replicas that wait for calls, else 1.")
-    ] = None,
+    replicas: policies.Replicas = None,
+    min: policies.Min = None,  # as the flag
+    max: policies.Max = None,
+    idle: policies.Idle = None,
+    headroom: policies.Headroom = None,
+    retries: policies.Retries = None,
+    retry_backoff: policies.RetryBackoff = None,
+    idempotent: policies.Idempotent = False,
+    max_inflight: policies.MaxInflight = None,
+    isolation: policies.IsolationOption = None,
+    slots: policies.Slots = None,
+    ulimit: policies.Ulimit = None,
     timeout: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +147,16 @@ def deploy(
         limit_memory=limit_memory,
         reserve_memory=reserve_memory,
         replicas=replicas,
+        scale=policies.scale(replicas=replicas, min=min, max=max, idle=idle, headroom=headroom),
+        calls=policies.calls(
+            idempotent=idempotent,
+            retries=retries,
+            backoff=retry_backoff,
+            max_inflight=max_inflight,
+        ),
+        isolation=isolation and isolation.value,
+        slots=slots,
+        ulimits=ulimit or [],
         timeout=timeout,
         max_body=max_body,
         read_only=read_only,
@@ -153,7 +172,7 @@ def deploy(
         else:
             made = backend.prepare(source, base=base, registry=registry, progress=show)
         deployment = backend.deploy(spec.changed(**asdict(made)), progress=show)
-    _report(deployment, source, form)
+    _report(deployment, spec, source, form)
 
 
 def _target(
@@ -202,7 +221,7 @@ def _variables(files: list[Path], items: list[str]) -> dict[str, str]:
 
 def _spec(**flags: Any) -> FunctionSpec:
     """The spec for what was given; what wasn't keeps the spec's default. Raises SpecError."""
-    from funker.spec import Config, FunctionSpec, Mount, Network, Secret
+    from funker.spec import Config, FunctionSpec, Mount, Network, Secret, parse_ulimits
     from funker.spec.values import parse_pair
 
     readers = {
@@ -214,12 +233,15 @@ def _spec(**flags: Any) -> FunctionSpec:
     fields = {name: value for name, value in flags.items() if value is not None}
     for name, parse in readers.items():
         fields[name] = tuple(parse(text) for text in fields[name])
+    fields["ulimits"] = parse_ulimits(fields["ulimits"])
     fields["constraints"] = tuple(fields["constraints"])
     fields["labels"] = dict(parse_pair(text, field="label") for text in fields["labels"])
     return FunctionSpec(**fields)
 
 
-def _report(deployment: Deployment, source: Source | None, form: Format) -> None:
+def _report(
+    deployment: Deployment, spec: FunctionSpec, source: Source | None, form: Format
+) -> None:
     """The name for programs; for people how to call it."""
     for warning in deployment.warnings:
         terminal.warn(warning)
@@ -231,9 +253,10 @@ def _report(deployment: Deployment, source: Source | None, form: Format) -> None
         case _:
             terminal.data(f"{deployment.name}\n")
     count = deployment.replicas
+    scaled = f", {spec.scale.min} to {spec.scale.max} as needed," if spec.scale else ""
     terminal.note(
         f"{deployment.name} {deployment.outcome}: {count} replica{'' if count == 1 else 's'}"
-        f" of {deployment.image}. Call it:"
+        f"{scaled} of {deployment.image}. Call it:"
     )
     shown = example(deployment.name, source)
     terminal.note(f"  {shown.command}")

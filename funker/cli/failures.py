@@ -40,6 +40,7 @@ _ERROR_CODES = {
     "UsageError": USAGE,
     "SpecError": USAGE,
     "NameTaken": USAGE,
+    "NoPolicy": USAGE,
     "Unsupported": USAGE,
     "DockerfileTooMuch": USAGE,
     "RequirementsFailed": FUNCTION_FAILED,

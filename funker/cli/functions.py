@@ -13,7 +13,7 @@ import typer
 from funker.cli import live, options, terminal
 from funker.cli.failures import UsageError
 from funker.cli.live import Live
-from funker.cli.output import Format, age, as_json, as_yaml, render
+from funker.cli.output import Format, age, as_json, as_yaml, rate, render
 from funker.cli.session import Session
 
 if TYPE_CHECKING:
@@ -32,14 +32,30 @@ _LIVE_COLUMNS = {
     "REPLICAS": "replicas",
     "WARM": "free",
     "BUSY": "busy",
+    "STARTING": "starting",
     "QUEUED": "queued",
+    "RATE": "rate",
     "CALLS": "calls",
     "ERRORS": "errors",
     "STATUS": "status",
     "IMAGE": "image",
     "AGE": "age",
 }
-_COUNTS = ("free", "busy", "queued", "calls", "errors")
+_COUNTS = ("free", "busy", "starting", "queued", "calls", "errors")
+#: What else a controller tells of a function, in docs/protocol.md's words.
+_TOLD = (
+    "inflight",
+    "arrivals",
+    "arrivals_fast",
+    "service_s",
+    "recycle_s",
+    "waiting_s",
+    "last_call_s",
+    "scaling",
+    "routed",
+    "failing",
+    "problem",
+)
 
 
 def list_functions(
@@ -123,10 +139,14 @@ def advice_lines(item: Mapping[str, Any]) -> list[str]:
     return [
         *others,
         *(
-            f"{problem}; in its stack file:\n{indent(lines, '    ')}"
+            f"{problem}; {_where(lines)}:\n{indent(lines, '    ')}"
             for problem, lines in advice.items()
         ),
     ]
+
+
+def _where(lines: str) -> str:
+    return "run" if lines.startswith("docker ") else "in its stack file"
 
 
 def _merged(item: Mapping[str, object], state: Live) -> dict[str, object]:
@@ -137,6 +157,8 @@ def _merged(item: Mapping[str, object], state: Live) -> dict[str, object]:
         warnings.append(f"it can't serve calls: {str(about['failing']).splitlines()[0]}")
     if about.get("problem") and about["problem"] not in warnings:
         warnings.append(str(about["problem"]))
+    if state.saturated:
+        warnings.append(f"saturated: {state.saturated}")
     if state.outdated:
         warnings.append(f"its runtime is outdated: `funker rebuild {item['name']}` renews it")
     return {**item, "outdated": state.outdated, "live": state.status, "warnings": warnings}
@@ -149,6 +171,8 @@ def _warnings(found: Sequence[tuple[FunctionStatus, Live]]) -> list[str]:
         lines += [f"{function.name}: {warning}" for warning in function.warnings]
         if problem := (state.status or {}).get("problem"):
             lines.append(f"{function.name}: {problem}")
+        if state.saturated:
+            lines.append(f"{function.name}: saturated: {state.saturated}")
         if state.direct:
             lines.append(
                 f"{function.name}: it doesn't join the controller, so calls go to it directly; "
@@ -166,7 +190,8 @@ def _row(function: FunctionStatus, state: Live, *, now: float) -> dict[str, obje
         "name": function.name,
         "replicas": f"{function.running}/{function.wanted}",
         **{key: about.get(key, "-") for key in _COUNTS},
-        "status": state.words(),
+        "rate": rate(about.get("arrivals")),
+        "status": state.words(pinned=function.pinned),
         "image": function.image,
         "age": age(function.age(now)),
     }
@@ -174,6 +199,8 @@ def _row(function: FunctionStatus, state: Live, *, now: float) -> dict[str, obje
 
 def _fields(function: FunctionStatus, state: Live) -> dict[str, object]:
     """For programs. What only a controller can tell is null where there is none."""
+    from funker.backends.policies import shown
+
     about = state.status or {}
     return {
         "name": function.name,
@@ -185,7 +212,8 @@ def _fields(function: FunctionStatus, state: Live) -> dict[str, object]:
         "stack": function.stack,
         "warnings": list(function.warnings),
         "outdated": state.outdated,
-        **{key: about.get(key) for key in (*_COUNTS, "routed", "failing", "problem")},
+        **shown(function),
+        **{key: about.get(key) for key in (*_COUNTS, *_TOLD)},
     }
 
 

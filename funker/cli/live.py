@@ -39,11 +39,20 @@ class Live(NamedTuple):
         about = self.status or {}
         return about.get("routed") is False and not about.get("replicas")
 
-    def words(self) -> str:
-        """The column STATUS."""
+    @property
+    def saturated(self) -> str:
+        """Why more replicas don't come though they are needed, with the remedy; or nothing."""
+        return str(((self.status or {}).get("scaling") or {}).get("saturated") or "")
+
+    def words(self, *, pinned: bool = False) -> str:
+        """The column STATUS. `pinned`: to a number of replicas."""
         marks = []
         if self.failing:
             marks.append(f"failing: {_shortened(self.failing)}")
+        if self.saturated:
+            marks.append("saturated")
+        if pinned:
+            marks.append("pinned")
         if self.outdated:
             marks.append("outdated")
         if self.direct:

@@ -72,6 +72,15 @@ def milliseconds(value: float | None) -> str:
     return f"{value / 1000:.1f}s" if value < 60_000 else age(value / 1000)
 
 
+def rate(value: float | None) -> str:
+    """Calls per second: 0, 0.03/s, 2.5/s, 120/s; a dash if it isn't known."""
+    if value is None:
+        return "-"
+    if value < 0.005:
+        return "0"
+    return f"{value:.2g}/s" if value < 10 else f"{value:.0f}/s"
+
+
 def age(seconds: float) -> str:
     """A duration in one or two units, as kubectl has it: 12s, 3m20s, 5h, 2d4h."""
     left = max(0, int(seconds))

@@ -2,14 +2,16 @@
 
     RECOVERING ─claimed by a replica──────────► RUNNING
        └─window over─► QUEUED ─free replica─► SENT ─ACCEPT─► RUNNING ─outcome─► ANSWERED ─ACK─► over
-                           ▲                    │
-                           └─certainly not taken┘      lost: QUEUED if idempotent, else over
+                         ▲ ▲                    │                │
+                         │ └─certainly not taken┘                │ an error that may be tried again,
+                         └──────────────RETRYING◄────────────────┘ or lost: else over
 
 Invariants:
 
-- A call's phase changes here, in `waiting` (to SENT and to QUEUED), and nowhere else.
-- A call is with at most one replica, and goes to another only if it was certainly not accepted,
-  or is idempotent.
+- A call's phase changes here, in `waiting` (to SENT and to QUEUED) and in `retries` (to RETRYING),
+  and nowhere else.
+- A call is with at most one replica, and goes to another only if it was certainly not accepted, or
+  certainly did not start, or may run twice.
 - Each caller hears exactly one outcome of each call, and each replica exactly one ACK.
 - Nothing is O(number of calls) per message: queues and tables are dictionaries, deadlines a heap.
 """
@@ -22,6 +24,7 @@ from funker.controller.callers import Callers, may_be_elsewhere
 from funker.controller.ledger import Ledger
 from funker.controller.liveness import RETURN_S
 from funker.controller.replicas import Replicas
+from funker.controller.retries import Retries, final
 from funker.controller.tables import GRACE_S, Limits, OpenCall, Phase, Replica, Send
 from funker.controller.waiting import Waiting, left_ms
 from funker.rpc.messages import Ack, Call, Cancel, Error
@@ -40,6 +43,7 @@ class Calls:
         *,
         ledger: Ledger,
         waiting: Waiting,
+        retries: Retries,
         callers: Callers,
         replicas: Replicas,
         limits: Limits,
@@ -47,6 +51,7 @@ class Calls:
     ) -> None:
         self._ledger = ledger
         self._waiting = waiting
+        self._retries = retries
         self._callers = callers
         self._replicas = replicas
         self._limits = limits
@@ -66,7 +71,8 @@ class Calls:
         made = OpenCall(call, caller, sum(map(len, frames[1:])), now)
         if len(caller.calls) >= self._limits.caller:
             message = f"{len(caller.calls)} calls of yours are open, the limit"
-            self._ledger.refuse(made, "queue_full", message)
+            hint = "wait for some of them before you make others"
+            self._ledger.refuse(made, "queue_full", message, hint)
         elif not call.resend:
             self._waiting.enqueue(made, now)
         elif (holder := self._replicas.holder(call.id)) is not None:
@@ -76,7 +82,7 @@ class Calls:
         elif may_be_elsewhere(caller, now):
             self._ledger.add(made)
             self._recover(made, now)
-        elif (error := self._judgement(call)) is not None:
+        elif (error := self._judgement(call, now)) is not None:
             self._ledger.actions.append(Send(peer, error))
         else:
             self._waiting.enqueue(made, now)
@@ -108,7 +114,7 @@ class Calls:
             self._ledger.tell_replica_cancel(call)
             call.give_up = min(call.give_up, now + GRACE_S)
             self._ledger.agenda.note(call, call.give_up)
-        elif call.phase in (Phase.QUEUED, Phase.RECOVERING):
+        elif call.phase in (Phase.QUEUED, Phase.RETRYING, Phase.RECOVERING):
             message, safe = "cancelled by the caller", call.untouched
             self._ledger.end(call, Error(code="cancelled", message=message, retry_safe=safe), now)
 
@@ -139,7 +145,7 @@ class Calls:
         if call.phase is not Phase.ANSWERED:
             gone = Error(code="cancelled", message="its caller is gone")
             self._ledger.log(call, gone, "", now)
-        if call.phase in (Phase.QUEUED, Phase.RECOVERING):
+        if call.phase in (Phase.QUEUED, Phase.RETRYING, Phase.RECOVERING):
             self._ledger.drop(call)  # nothing has happened, so that its caller may well come back
             return
         if call.phase is not Phase.ANSWERED:
@@ -155,7 +161,9 @@ class Calls:
         if call is not None and call.replica == peer and call.phase is Phase.SENT:
             replica = self._replicas.row(peer)
             del replica.calls[id]
-            replica.free += 1
+            self._replicas.stop(replica, id)
+            self._replicas.vacate(replica)
+            self._replicas.set_aside(replica)
             self._waiting.requeue(call, now)
 
     def _ask(self, call: OpenCall, now: float) -> None:
@@ -182,15 +190,16 @@ class Calls:
             if replica is not None and id not in self._ledger.ended:
                 self._replicas.hold(id, replica, now)
             return
-        if _is_free(call) and (replica := self._replicas.get(peer)) is not None:
+        replica = self._replicas.get(peer)
+        if _is_free(call) and replica is not None and peer not in call.failed_by:
             self._claim(call, replica)
         if call.replica != peer:
             return
         if call.phase is Phase.SENT:
             call.phase, call.started_at = Phase.RUNNING, now
         call.accepted = True
-        if call.size > KEPT_BODY and not call.call.idempotent:
-            call.call = call.call.replace(body=None)
+        if call.size > KEPT_BODY and not self._retries.may_repeat(call):
+            call.call, call.is_whole = call.call.replace(body=None), False
         self._ledger.actions.append(Send(call.caller.peer, frames))
 
     def on_busy(self, peer: bytes, id: str, now: float) -> None:
@@ -200,8 +209,11 @@ class Calls:
         replica = self._replicas.get(peer)
         if replica is not None:
             replica.calls.pop(call.id, None)
+            self._replicas.stop(replica, id)
             if call.asked:
                 self._replicas.vacate(replica)
+            elif call.phase is Phase.SENT:
+                self._replicas.is_full(replica, now)
         self.not_taken(call, now)
 
     def on_result(self, peer: bytes, id: str, frames: Sequence[bytes], now: float) -> None:
@@ -214,29 +226,65 @@ class Calls:
         call = self._ledger.open.get(id)
         replica = self._replicas.get(peer)
         refused = error is not None and error.retry_safe
-        if call is None:
-            if id in self._ledger.ended:
-                self._ledger.actions.append(Send(peer, Ack(id=id)))
-                if refused and replica is not None and not replica.calls and not replica.free:
-                    self._replicas.vacate(replica)
-            elif replica is not None and not refused:
+        if call is None and id not in self._ledger.ended:
+            if replica is not None and not refused:
                 self._replicas.hold(id, replica, now)  # its caller may still ask
+                self._served(replica, now, refused=False)
             return
-        if _is_free(call) and replica is not None and not refused:
+        is_news = not refused and (call is None or peer not in call.failed_by)
+        if call is not None and _is_free(call) and replica is not None and is_news:
             self._claim(call, replica)
-        if call.replica != peer:
+        if call is None or call.replica != peer:
             self._ledger.actions.append(Send(peer, Ack(id=id)))
-            return
-        self._ledger.actions.append(Send(call.caller.peer, frames))
-        if call.phase in (Phase.SENT, Phase.RUNNING):
+            if replica is not None:
+                self._served(replica, now, refused=refused)
+        elif call.phase is Phase.ANSWERED:
+            self._ledger.actions.append(Send(call.caller.peer, frames))
+        else:
             assert replica is not None
-            call.phase = Phase.ANSWERED
-            call.error = error
-            self._ledger.log(call, error, replica.ready.replica, now)
-            if replica.ready.once and not refused:
-                replica.leaving = True  # without a BYE, which would compete with the outcome
+            self._replicas.stop(replica, id)
+            if call.is_timed and not refused:
+                self._replicas.pool(replica.function).demand.service.add(now - call.sent_at, now)
+            if error is None or not self._tried_again(call, error, replica, now):
+                self._answered(call, error, frames, replica, now)
+            self._served(replica, now, refused=refused)
+
+    def _answered(
+        self,
+        call: OpenCall,
+        error: Error | None,
+        frames: Sequence[bytes],
+        replica: Replica,
+        now: float,
+    ) -> None:
+        if error is not None and call.attempt > 1:
+            error = final(call, error)
+            self._ledger.actions.append(Send(call.caller.peer, error))
+        else:
+            self._ledger.actions.append(Send(call.caller.peer, frames))
+        call.phase, call.error = Phase.ANSWERED, error
+        self._ledger.log(call, error, replica.ready.replica, now)
+
+    def _tried_again(self, call: OpenCall, error: Error, replica: Replica, now: float) -> bool:
+        """Its outcome isn't the call's: the replica is acknowledged in the caller's place."""
+        if not self._retries.again(call, error, now):
+            return False
+        call.failed_by |= {replica.peer}
+        replica.calls.pop(call.id, None)
+        self._ledger.actions.append(Send(replica.peer, Ack(id=call.id)))
+        return True
+
+    def _served(self, replica: Replica, now: float, *, refused: bool) -> None:
+        """It has given an outcome: it takes another call, or has had the one of its life."""
+        if refused or not replica.ready.once:
             self._replicas.vacate(replica)
             self._waiting.hand_out(replica.function, now)
+        elif not replica.leaving:  # without a BYE, which would compete with the outcome
+            self._replicas.leave(replica)
+            pool = self._replicas.pool(replica.function)
+            pool.demand.departed(replica.ready.replica, now)
+        if replica.leaving and not replica.calls and not replica.orphans:
+            self._replicas.forget(replica.peer)
 
     def held(self, id: str, replica: Replica, now: float) -> None:
         """A replica has joined, or joined again, with this call."""
@@ -251,6 +299,9 @@ class Calls:
             else:
                 self._replicas.hold(id, replica, now)
         elif call.replica is None:
+            if replica.peer in call.failed_by:
+                self._ledger.actions.append(Send(replica.peer, Ack(id=id)))
+                return
             if call.phase is Phase.ANSWERED:
                 call.replica, replica.calls[id] = replica.peer, call
             else:
@@ -258,6 +309,8 @@ class Calls:
             self._ask(call, now)
         elif call.replica == replica.peer:
             replica.calls[id] = call
+            if call.phase is not Phase.ANSWERED:
+                self._replicas.run(replica, id)
             self._ask(call, now)
 
     def not_held(self, old: Replica, replica: Replica, now: float) -> None:
@@ -269,6 +322,7 @@ class Calls:
                 call.replica = None
             else:
                 replica.calls[id] = call
+                self._replicas.run(replica, id)
                 replica.free = max(0, replica.free - 1)
                 call.asked = True
                 self._ask(call, now)
@@ -285,19 +339,17 @@ class Calls:
         call.replica = None
         if call.phase is Phase.ANSWERED:
             return  # the outcome is on its way to the caller, who may still ask
-        if call.call.idempotent and not call.cancelled:
-            call.attempt += 1
-            call.accepted = False
-            self._waiting.requeue(call, now)
-        else:
-            self._ledger.end(call, _lost(call, "the call may have run"), now)
+        error = _lost(call, "the call may have run")
+        if not self._retries.again(call, error, now):
+            self._ledger.end(call, final(call, error), now)
 
     def _claim(self, call: OpenCall, replica: Replica) -> None:
         """A replica holds a call that this router has not given to it."""
         self._ledger.unqueue(call)
         self._replicas.release(call.id)
         replica.calls[call.id] = call
-        call.function = replica.function
+        self._replicas.run(replica, call.id)
+        call.function, call.is_timed = replica.function, False
         call.replica, call.phase, call.accepted = replica.peer, Phase.RUNNING, True
         self._ledger.agenda.note(call, call.deadline)
 
@@ -313,7 +365,9 @@ class Calls:
         match call.phase:
             case Phase.RECOVERING if now < call.deadline:
                 self._judge(call, now)
-            case Phase.QUEUED | Phase.RECOVERING:
+            case Phase.RETRYING if now < call.deadline:
+                self._waiting.retry(call, now)
+            case Phase.QUEUED | Phase.RETRYING | Phase.RECOVERING:
                 self._waiting.expire(call, now)
             case _ if now < call.give_up:
                 self._ledger.agenda.note(call, call.give_up)
@@ -338,7 +392,7 @@ class Calls:
 
     def _judge(self, call: OpenCall, now: float) -> None:
         """The window is over and no replica holds it."""
-        error = self._judgement(call.call)
+        error = self._judgement(call.call, now)
         if error is None:
             function = self._waiting.resolve(call.call.function, now)
             if isinstance(function, str):
@@ -349,10 +403,11 @@ class Calls:
             error = function
         self._ledger.end(call, error.replace(retry_safe=False), now)
 
-    @staticmethod
-    def _judgement(call: Call) -> Error | None:
+    def _judgement(self, call: Call, now: float) -> Error | None:
         """Why a call that was sent before, and that nobody holds, can't be run."""
-        if call.accepted_by and not call.idempotent:
+        function = self._waiting.resolve(call.function, now)
+        rules = self._replicas.rules(function if isinstance(function, str) else call.function)
+        if call.accepted_by and not call.idempotent and not rules.idempotent:
             message = f"{call.accepted_by} had accepted it and is gone; it may have run"
         elif call.body is None:
             message = "no replica knows of it"  # it was only a question

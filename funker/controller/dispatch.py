@@ -19,6 +19,8 @@ from funker.controller.ledger import Ledger
 from funker.controller.liveness import LOST_S, SUSPECT_S, SWEEP_S, Peer
 from funker.controller.names import Names
 from funker.controller.replicas import Replicas
+from funker.controller.retries import Retries
+from funker.controller.status import about, nothing
 from funker.controller.tables import (
     Action,
     Catalogue,
@@ -60,15 +62,21 @@ class Dispatch:
     def __init__(self, *, epoch: str, now: float, limits: Limits = Limits()) -> None:  # noqa: B008
         self._epoch = json_text(epoch)
         self._callers = Callers()
-        self._replicas = Replicas(limits)
+        self._replicas = Replicas(limits, now)
         self._names = Names()
         self._ledger = Ledger(self._replicas)
+        retries = Retries(ledger=self._ledger, replicas=self._replicas)
         self._waiting = Waiting(
-            ledger=self._ledger, replicas=self._replicas, names=self._names, limits=limits
+            ledger=self._ledger,
+            replicas=self._replicas,
+            retries=retries,
+            names=self._names,
+            limits=limits,
         )
         self._calls = Calls(
             ledger=self._ledger,
             waiting=self._waiting,
+            retries=retries,
             callers=self._callers,
             replicas=self._replicas,
             limits=limits,
@@ -100,39 +108,45 @@ class Dispatch:
         if now >= self._ledger.agenda.soonest():
             for call in self._ledger.agenda.due(now):
                 self._calls.overdue(call, now)
+        rows = self._replicas
+        if now >= rows.rest_until:
+            for replica in rows.rested(now):
+                self._waiting.hand_out(replica.function, now)
+        while rows.unblocked:
+            self._waiting.hand_out(rows.unblocked.pop(), now)
         actions, self._ledger.actions = self._ledger.actions, []
         return actions
 
     def wakeup(self) -> float:
         """When `on(Tick(), …)` is due at the latest."""
-        return min(self._sweep_at, self._ledger.agenda.soonest())
+        return min(self._sweep_at, self._ledger.agenda.soonest(), self._replicas.rest_until)
 
     # What it knows
 
     def status(self, now: float) -> dict[str, dict[str, Any]]:
-        """What is there, by function: queue, replicas and what they do."""
-        described: dict[str, dict[str, Any]] = {}
-        for function, pool in self._replicas.pools.items():
-            replicas = [self._replicas.row(peer) for peer in pool.replicas]
-            states = [replica.state(now) for replica in replicas]
-            described[function] = self.nothing() | {
-                "queued": len(pool.queue),
-                "queued_bytes": pool.queue.size,
-                "free": states.count("free"),
-                "busy": states.count("busy"),
-                "leaving": states.count("leaving"),
-                "failing": pool.failure.message if pool.failure else None,
-                "replicas": [replica.describe(now) for replica in replicas],
-            }
+        """What is there, by function: queue, replicas and what they do, and what is measured."""
+        rows, pools = self._replicas, self._replicas.pools
+        described = {name: nothing(wanted=n) for name, n in rows.wanted.items()}
+        for function, pool in pools.items():
+            replicas = [rows.row(peer) for peer in pool.replicas]
+            described[function] = nothing() | about(pool, replicas, now)
+            described[function]["replicas"] = [replica.describe(now) for replica in replicas]
         return described
 
-    @staticmethod
-    def nothing() -> dict[str, Any]:
-        """The status of a function that nobody has called and that has no replica."""
-        counts = dict.fromkeys(
-            ("queued", "queued_bytes", "free", "busy", "leaving", "calls", "errors"), 0
-        )
-        return counts | {"failing": None, "replicas": []}
+    def demanding(self, now: float) -> dict[str, dict[str, Any]]:
+        """The functions whose calls wait for more replicas than start, and were not told yet."""
+        functions, self._waiting.demanding = self._waiting.demanding, set()
+        rows = self._replicas
+        return {
+            function: about(pool, [rows.row(peer) for peer in pool.replicas], now)
+            for function in functions
+            if (pool := rows.pools.get(function)) is not None
+        }
+
+    @property
+    def is_demanding(self) -> bool:
+        """Whether there are such."""
+        return bool(self._waiting.demanding)
 
     def describe(self, id: str) -> dict[str, Any] | None:
         """An open call."""
@@ -228,6 +242,7 @@ class Dispatch:
         for id, call in list(replica.calls.items()):
             if id not in bye.held and call.replica == peer:
                 del replica.calls[id]
+                self._replicas.stop(replica, id)
                 self._calls.not_taken(call, now)
         if not bye.held:
             self._replicas.forget(peer)
@@ -255,6 +270,7 @@ class Dispatch:
 
     def _on_catalogue(self, catalogue: Catalogue, now: float) -> None:
         self._names.learn(catalogue.functions, now)
+        self._replicas.learn(catalogue.wanted, catalogue.rules)
         self._waiting.unrouted = catalogue.unrouted
         self._judge_unknown(now)
         self._waiting.fail_unrouted(now)

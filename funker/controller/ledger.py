@@ -29,12 +29,13 @@ class Ledger:
         call.caller.calls[call.id] = call
         self.agenda.note(call, call.deadline)
 
-    def refuse(self, call: OpenCall, code: str, message: str) -> None:
+    def refuse(self, call: OpenCall, code: str, message: str, hint: str) -> None:
         """A call that was never here."""
         error = Error(
             id=call.id,
             code=code,
             message=message,
+            hint=hint,
             function=call.call.function,
             retry_safe=call.untouched,
         )
@@ -63,6 +64,8 @@ class Ledger:
         call.caller.calls.pop(call.id, None)
         if call.replica is not None and (replica := self._replicas.get(call.replica)) is not None:
             replica.calls.pop(call.id, None)
+            if replica.running:
+                self._replicas.stop(replica, call.id)
             if call.asked:
                 self._replicas.vacate(replica)  # it may never have come to it
             if replica.leaving and not replica.calls:

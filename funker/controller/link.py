@@ -6,6 +6,7 @@ It goes to the router's control socket, which hears those alone who have the rou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -18,7 +19,7 @@ import zmq.asyncio
 from funker.controller.doorman import KEY_FILE, router_keys
 from funker.rpc.errors import FunkerError, ProtocolError
 from funker.rpc.keys import CONTROL_PORT, ROUTER_NAME, Keys, secure
-from funker.rpc.messages import MAX_BODY, Error, Reply, Snapshot, decode, encode
+from funker.rpc.messages import MAX_BODY, Demand, Error, Message, Reply, Snapshot, decode, encode
 from funker.rpc.sockets import guard
 
 #: Seconds for an answer, the time for connecting included. The router answers within a
@@ -43,39 +44,79 @@ class Link:
         self._numbers = itertools.count(1)
         self._context = zmq.asyncio.Context()
         self._socket = self._dial()
+        self._reader: asyncio.Task[None] | None = None
+        #: The question that is open, and its answer.
+        self._asked: tuple[int, asyncio.Future[dict[str, Any]]] | None = None
+        self._demand: dict[str, dict[str, Any]] = {}
+        self._demanded = asyncio.Event()
 
     async def report(self, body: bytes) -> dict[str, Any]:
-        """Send a snapshot; the router's status. Raises `RouterSilent`."""
+        """Send a snapshot; the router's status. Raises `RouterSilent`. One at a time."""
+        if self._reader is None or self._reader.done():
+            self._reader = asyncio.create_task(self._read())
         number = next(self._numbers)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked = (number, answer)
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await self._exchange(Snapshot(number=number, body=body))
+                await self._socket.send_multipart(encode(Snapshot(number=number, body=body)))
+                return await answer
         except TimeoutError:
             # It may be another router by now, at another address.
-            self._socket.close(linger=0)
+            await self._hang_up()
             self._socket = self._dial()
             raise RouterSilent(
                 f"no router answers at {self.address}: it is down, or its key is another one"
             ) from None
+        finally:
+            self._asked = None
 
-    def close(self) -> None:
-        self._socket.close(linger=0)
+    async def demand(self) -> dict[str, dict[str, Any]]:
+        """The next functions for which the router wants replicas at once: their status."""
+        await self._demanded.wait()
+        self._demanded.clear()
+        demand, self._demand = self._demand, {}
+        return demand
+
+    async def close(self) -> None:
+        await self._hang_up()
         self._context.term()
 
-    async def _exchange(self, snapshot: Snapshot) -> dict[str, Any]:
-        await self._socket.send_multipart(encode(snapshot))
+    async def _hang_up(self) -> None:
+        if self._reader is not None:
+            self._reader.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._reader
+        self._socket.close(linger=0)
+
+    async def _read(self) -> None:
+        """Takes in all that comes, until it is cancelled."""
         while True:
             try:
-                match decode(await self._socket.recv_multipart()):
-                    case Reply(number=snapshot.number, body=body):
-                        status = json.loads(body or b"")
-                        if not isinstance(status, dict):
-                            raise RouterSilent("the router answers what is no status")
-                        return status
-                    case Error(message=message):
-                        raise RouterSilent(f"the router refuses: {message}")
+                self._heard(decode(await self._socket.recv_multipart()))
             except (ProtocolError, ValueError) as error:
-                raise RouterSilent(f"the router answers what can't be read: {error}") from None
+                self._refused(f"the router answers what can't be read: {error}")
+
+    def _heard(self, message: Message) -> None:
+        """Raises `ProtocolError` or `ValueError` for what isn't a status."""
+        match message:
+            case Reply(number=number, body=body):
+                if self._asked is None or number != self._asked[0] or self._asked[1].done():
+                    return  # it comes too late
+                status = json.loads(body or b"")
+                if isinstance(status, dict):
+                    self._asked[1].set_result(status)
+                else:
+                    self._refused("the router answers what is no status")
+            case Demand(body=body):
+                self._demand |= json.loads(body or b"{}")["functions"]
+                self._demanded.set()
+            case Error(message=said):
+                self._refused(f"the router refuses: {said}")
+
+    def _refused(self, why: str) -> None:
+        if self._asked is not None and not self._asked[1].done():
+            self._asked[1].set_exception(RouterSilent(why))
 
     def _dial(self) -> zmq.asyncio.Socket:
         dealer = self._context.socket(zmq.DEALER)

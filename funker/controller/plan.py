@@ -3,6 +3,7 @@
 - A function of which replicas are missing for a while is revived: its backend starts those that
   nobody else will. Whether there are such, the backend knows; so one that isn't helped by it is
   asked for ever more rarely.
+- The number of replicas of a function that is scaled by itself is chosen in `scaling`.
 - What changed is said once. A trouble that comes and goes is one trouble, until it was away for
   a while.
 """
@@ -15,6 +16,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from funker.backends.base import Observed
+from funker.controller.commands import Command, Revive, Say
+from funker.controller.scaling import Scaling
+from funker.spec import CallPolicy
 
 #: Seconds for which replicas are missing before something is done: each call of a one-shot
 #: replica takes it away for a moment.
@@ -27,58 +31,79 @@ STEADY = 10.0
 _NAMES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Revive:
-    """Start replicas of this function that shall run and that nobody will start."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """Tell the operator."""
-
-    text: str
-
-
-Command = Revive | Say
-
-
 class Plan:
     """What was seen and said so far, and from it what is next."""
 
     def __init__(self) -> None:
         self._functions: dict[str, _Function] = {}
+        self._scaling = Scaling()
         self._started = False
         self._epoch = ""
 
-    def decide(
-        self, observed: Sequence[Observed], status: Mapping[str, Any] | None, now: float
-    ) -> list[Command]:
-        """What to do about these functions. `now` is in seconds, on a clock that never jumps.
+    @property
+    def is_short(self) -> bool:
+        """Whether calls wait for replicas of a function that is scaled by itself."""
+        return self._scaling.is_short
 
-        `status` is the router's answer to the snapshot of them, or None if it gave none.
-        """
-        commands: list[Command] = [*self._router(status)]
+    def see(self, observed: Sequence[Observed], now: float) -> list[Command]:
+        """What has changed, and what replicas to start. `now`: seconds on a clock without jumps."""
+        commands: list[Command] = []
         known = self._functions
         names = {function.name for function in observed}
         if not self._started:
             commands.append(Say(f"sees {_listed(sorted(names))}"))
         for name in sorted(known.keys() - names):
             del known[name]
+            self._scaling.forget(name)
             commands.append(Say(f"{name} is gone"))
-        about = (status or {}).get("functions") or {}
         for function in observed:
             if (memory := known.get(function.name)) is None:
                 memory = known[function.name] = _Function(function)
                 if self._started:
                     commands.append(Say(f"{function.name} is new: {_replicas(function)}"))
-            commands += memory.changed(function)
-            commands += memory.troubled(function, about.get(function.name) or {}, now)
+            before = self._scaling.expects(function.name)
+            commands += self._scaling.see(function, now)
+            after = self._scaling.expects(function.name)
+            # What we have set, and what will be set back, is said there.
+            silently = before == function.wanted or after not in (None, function.wanted)
+            commands += memory.changed(function, silently=silently)
             if memory.is_to_be_revived(function, now):
                 commands.append(Revive(function.name))
         self._started = True
         return commands
+
+    def hear(self, status: Mapping[str, Any] | None, now: float) -> list[Command]:
+        """What to do after the router has answered a snapshot, or hasn't (None)."""
+        commands = self._router(status, now)
+        about = (status or {}).get("functions") or {}
+        for name, memory in self._functions.items():
+            trouble = self._scaling.trouble(name)
+            commands += memory.troubled(about.get(name) or {}, trouble, now)
+        return commands + self._scaling.hear(about, now) if status else commands
+
+    def demanded(self, about: Mapping[str, Mapping[str, Any]], now: float) -> list[Command]:
+        """What to do when calls wait for replicas that nobody has started yet."""
+        return self._scaling.hear(about, now)
+
+    def scaled(self, name: str, replicas: int, now: float) -> None:
+        """The number was set as it was said."""
+        self._scaling.done(name, replicas, now)
+
+    def not_scaled(self, name: str, why: str, now: float) -> None:
+        """Setting it was refused. That is said if the function is still there at the next look."""
+        self._scaling.failed(name, why, now)
+
+    def snapshot(self, now: float, unix: float) -> bytes:
+        """The functions for the router: the body of SNAPSHOT. `unix` is the wall clock."""
+        functions = {
+            name: {
+                **_described(memory.seen),
+                "wanted": self._scaling.number(name),
+                "scaling": self._scaling.told(name, now, unix),
+            }
+            for name, memory in self._functions.items()
+        }
+        return json.dumps({"functions": functions}).encode()
 
     def revived(self, name: str) -> list[Command]:
         """Replicas were started that nobody else would have started: said once of a function."""
@@ -102,10 +127,11 @@ class Plan:
         told.add(text)
         return [Say(f"{name}: {text}")]
 
-    def _router(self, status: Mapping[str, Any] | None) -> list[Command]:
+    def _router(self, status: Mapping[str, Any] | None, now: float) -> list[Command]:
         epoch = str((status or {}).get("epoch") or self._epoch)
         before, self._epoch = self._epoch, epoch
         if before and epoch != before:
+            self._scaling.router_is_new(now)
             return [Say(f"the router has restarted (epoch {epoch})")]
         return []
 
@@ -126,11 +152,15 @@ class _Function:
     told: set[str] = field(default_factory=set)
     last_trouble: float = 0.0
 
-    def changed(self, function: Observed) -> list[Command]:
-        """What somebody has changed."""
+    def changed(self, function: Observed, *, silently: bool) -> list[Command]:
+        """What somebody has changed; `silently`: but for the number of replicas."""
         before, self.seen = self.seen, function
         changes = []
-        if function.wanted != before.wanted:
+        if (function.scale, function.pinned) != (before.scale, before.pinned):
+            changes.append(_scaled(function))
+        if function.calls != before.calls:
+            changes.append(_called(function.calls))
+        if function.wanted != before.wanted and not silently:
             changes.append(f"{_replicas(function)} (were {before.wanted})")
         if function.image != before.image:
             changes.append(f"its image is {function.image}")
@@ -138,9 +168,10 @@ class _Function:
             changes.append("its replicas can join the router now")
         return [Say(f"{function.name}: {change}") for change in changes]
 
-    def troubled(self, function: Observed, status: Mapping[str, Any], now: float) -> list[Command]:
-        """What is wrong and wasn't told yet; what is right again."""
-        troubles = [function.problem] if function.problem else []
+    def troubled(self, status: Mapping[str, Any], trouble: str, now: float) -> list[Command]:
+        """What is wrong and wasn't told yet; what is right again. `trouble` is one more."""
+        function = self.seen
+        troubles = [each for each in (function.problem, trouble) if each]
         if not function.routed:
             troubles.append("its replicas can't join the router: they lack its key or its network")
         if failing := status.get("failing"):
@@ -170,20 +201,40 @@ class _Function:
         return True
 
 
-def snapshot(observed: Sequence[Observed]) -> bytes:
-    """The functions for the router: the body of SNAPSHOT."""
-    functions = {
-        function.name: {
-            "names": list(function.names),
-            "wanted": function.wanted,
-            "running": function.running,
-            "image": function.image,
-            "routed": function.routed,
-            "problem": function.problem,
-        }
-        for function in observed
+def _described(function: Observed) -> dict[str, Any]:
+    calls = function.calls
+    return {
+        "names": list(function.names),
+        "running": function.running,
+        "image": function.image,
+        "routed": function.routed,
+        "problem": function.problem,
+        "calls": {
+            "idempotent": calls.idempotent,
+            "retries": calls.retries,
+            "backoff": calls.backoff,
+            "max_inflight": calls.max_inflight,
+        },
     }
-    return json.dumps({"functions": functions}).encode()
+
+
+def _scaled(function: Observed) -> str:
+    policy = function.scale
+    if policy is None:
+        return "it has a fixed number of replicas"
+    if function.pinned:
+        return f"it is pinned at {function.wanted}"
+    idle = f", to zero after {policy.idle:g} s" if not policy.min else ""
+    return (
+        f"it is scaled by itself, from {policy.min} to {policy.max}{idle}, with a headroom of "
+        f"{policy.headroom:g}"
+    )
+
+
+def _called(policy: CallPolicy) -> str:
+    kind = "idempotent" if policy.idempotent else "not idempotent"
+    most = f", at most {policy.max_inflight} at once" if policy.max_inflight else ""
+    return f"its calls are {kind}, retries {policy.retries} after {policy.backoff:g} s{most}"
 
 
 def _replicas(function: Observed) -> str:

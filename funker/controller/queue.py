@@ -1,4 +1,9 @@
-"""A function's waiting calls: first in, first out, bounded. Pure; every operation is O(1)."""
+"""A function's waiting calls: first in, first out, bounded. Pure; every operation is O(1).
+
+The bytes that may wait are shared by all queues, fairly: a queue may have as many as are left. So
+one alone has half of them, and for another there is always room. (Dynamic queue length thresholds
+of Choudhury and Hahne, with a factor of 1.)
+"""
 
 from __future__ import annotations
 
@@ -17,7 +22,11 @@ class Budget:
 
 
 class QueueFullError(Exception):
-    """Raised when a queue can't take one more. The message says which bound it is at."""
+    """Raised when a queue can't take one more. It says which bound it is at, and what helps."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class Queue(Generic[Item]):
@@ -39,10 +48,19 @@ class Queue(Generic[Item]):
     def push(self, id: str, item: Item, size: int) -> None:
         """Join the end. Raises `QueueFullError`."""
         if len(self._items) >= self._limit:
-            raise QueueFullError(f"{len(self._items)} calls are waiting, the limit")
-        if self._budget.used + size > self._budget.limit:
-            mib = self._budget.limit >> 20
-            raise QueueFullError(f"all waiting calls together are at their limit of {mib} MiB")
+            raise QueueFullError(
+                f"{len(self._items)} calls are waiting, the limit",
+                "call more slowly, let it have more replicas (`funker scale`), or let more wait "
+                "(FUNKER_QUEUE_LIMIT of the router)",
+            )
+        left = self._budget.limit - self._budget.used
+        if self.size + size > left:
+            raise QueueFullError(
+                f"its waiting calls would have {_mib(self.size + size)}, and {_mib(left)} are left "
+                f"of {_mib(self._budget.limit)} for those of all functions",
+                "call more slowly, send less with each call, let it have more replicas "
+                "(`funker scale`), or let more wait (FUNKER_QUEUE_BYTES of the router)",
+            )
         self._items[id] = (item, size)
         self._account(size)
 
@@ -56,6 +74,10 @@ class Queue(Generic[Item]):
         self._items[id] = (item, size)
         self._items.move_to_end(id, last=False)
         self._account(size)
+
+    def first(self) -> Item | None:
+        """The longest waiting item; None if there is none."""
+        return next(iter(self._items.values()))[0] if self._items else None
 
     def pop(self) -> Item | None:
         """The longest waiting item, taken out; None if there is none."""
@@ -76,3 +98,7 @@ class Queue(Generic[Item]):
     def _account(self, size: int) -> None:
         self.size += size
         self._budget.used += size
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.3g} MiB"

@@ -30,13 +30,25 @@ from funker.controller.snapshot import Observed
 from funker.controller.sockets import Listener
 from funker.controller.tables import Event, Finish, Printed, Received, Send, Tick, Unreachable
 from funker.rpc.errors import FunkerError, PayloadTooLarge, ProtocolError, Unauthorized
-from funker.rpc.messages import Call, Error, Message, Query, Reply, Snapshot, decode, encode
+from funker.rpc.messages import (
+    Call,
+    Demand,
+    Error,
+    Message,
+    Query,
+    Reply,
+    Snapshot,
+    decode,
+    encode,
+)
 
 #: Messages that are taken from a socket before what they led to is sent and the other sockets are
 #: looked at. ZeroMQ's own thread, which is woken by what it is to send, then sends many at a time.
 BATCH = 64
 #: Bytes of a call's header. What is said about a call repeats parts of it, and has to fit as well.
 MAX_CALL_HEADER = 16 * 1024
+#: Seconds between two DEMANDs at least.
+DEMAND_S = 0.1
 #: Milliseconds to flush what was sent before exiting.
 LINGER_MS = 500
 #: New objects between looks for garbage. Calls come and go without leaving any, but a look takes
@@ -53,6 +65,9 @@ class Router:
         self._dispatch = Dispatch(epoch=self.epoch, now=self._started_at, limits=settings.limits)
         self._log = CallLog()
         self._observed = Observed()
+        # Who has sent the last snapshot, and when calls that wait may be told of again.
+        self._reconciler: bytes | None = None
+        self._demand_at = self._started_at
         self._outbox: list[Send] = []
         self._stopping = False
         self._context = zmq.Context()
@@ -81,7 +96,7 @@ class Router:
         if self._doorman is not None:
             poller.register(self._doorman.socket, zmq.POLLIN)
         while not self._stopping:
-            wait = self._dispatch.wakeup() - time.monotonic()
+            wait = self._wakeup() - time.monotonic()
             ready = dict(poller.poll(int(max(wait, 0) * 1000) + 1))
             if self._doorman is not None and self._doorman.socket in ready:
                 self._doorman.answer()
@@ -91,10 +106,28 @@ class Router:
                 self._receive(self._public)
             self._happened(Tick(), time.monotonic())
             self._flush()
+            if self._dispatch.is_demanding:
+                self._tell_demand(time.monotonic())
         self._context.destroy(linger=LINGER_MS)
 
     def stop(self) -> None:
         self._stopping = True
+
+    def _wakeup(self) -> float:
+        wakeup = self._dispatch.wakeup()
+        return min(wakeup, self._demand_at) if self._dispatch.is_demanding else wakeup
+
+    def _tell_demand(self, now: float) -> None:
+        """Tell the reconciler at once of calls that nobody will take, and not too often."""
+        if now < self._demand_at:
+            return
+        self._demand_at = now + DEMAND_S
+        functions = self._dispatch.demanding(now)
+        if self._reconciler is None or not functions:
+            return
+        demand = Demand(body=json.dumps({"functions": functions}).encode())
+        if not self._control.send(self._reconciler, encode(demand)):
+            self._reconciler = None  # the next one, or this one again, will say so
 
     def _receive(self, listener: Listener) -> None:
         for _ in range(BATCH):
@@ -106,7 +139,10 @@ class Router:
             now = time.monotonic()
             try:
                 if listener is self._control:
-                    listener.send(peer, encode(self._reply(decode(frames), listener)))
+                    message = decode(frames)
+                    listener.send(peer, encode(self._reply(message, listener)))
+                    if isinstance(message, Snapshot):
+                        self._reconciler = peer
                 else:
                     self._hear(peer, frames, now)
             except (ProtocolError, Unauthorized) as error:
@@ -191,7 +227,7 @@ class Router:
         now = time.monotonic()
         functions = self._dispatch.status(now)
         for name, about in self._observed.functions.items():
-            functions.setdefault(name, self._dispatch.nothing()).update(about)
+            functions[name] |= about
         for name, about in functions.items():
             calls, errors = self._log.totals.get(name, (0, 0))
             about |= {"calls": calls, "errors": errors}

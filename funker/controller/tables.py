@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
+from funker.controller.demand import Demand
 from funker.controller.forward import addressed
 from funker.controller.liveness import Peer
 from funker.controller.queue import Queue
@@ -30,6 +31,15 @@ class Limits(NamedTuple):
     caller: int = 16_384
     queued_bytes: int = 256 << 20
     names: int = 16_384
+
+
+class Rules(NamedTuple):
+    """What may be done with a function's calls: see `funker.spec.policy.CallPolicy`."""
+
+    idempotent: bool = False
+    retries: int = 0
+    backoff: float = 0.2  # seconds
+    max_inflight: int | None = None
 
 
 # Events
@@ -62,11 +72,14 @@ class Unreachable(NamedTuple):
 class Catalogue(NamedTuple):
     """What functions there are: each full name with its short names.
 
-    `unrouted` has those whose replicas can't join this router.
+    `unrouted` has those whose replicas can't join this router, `wanted` how many replicas each
+    shall have, `rules` what may be done with its calls; those that lack there have the defaults.
     """
 
     functions: Mapping[str, Sequence[str]]
     unrouted: Collection[str] = frozenset()
+    wanted: Mapping[str, int] = {}
+    rules: Mapping[str, Rules] = {}
 
 
 class Tick(NamedTuple):
@@ -121,6 +134,7 @@ Action = Send | Finish | Printed
 class Phase(Enum):
     RECOVERING = "recovering"
     QUEUED = "queued"
+    RETRYING = "retrying"
     SENT = "sent"
     RUNNING = "running"
     ANSWERED = "answered"
@@ -146,7 +160,10 @@ class Caller(Peer):
 class Replica(Peer):
     """One that has said READY: its free places, and the calls that are with it."""
 
-    __slots__ = ("address", "calls", "free", "function", "leaving", "orphans", "ready", "served")
+    __slots__ = (
+        "address", "calls", "free", "full_at", "function", "is_resting", "leaving", "orphans",
+        "ready", "rest_s", "running", "served", "slots",
+    )  # fmt: skip
 
     def __init__(self, peer: bytes, ready: Ready, now: float) -> None:
         super().__init__(peer, now)
@@ -157,10 +174,18 @@ class Replica(Peer):
         self.leaving = False
         #: It speaks a protocol that is spoken here.
         self.served = True
+        #: Its places for calls, and those that are free as far as is known.
+        self.slots = max(ready.slots, ready.free)
         self.free = ready.free
         self.calls: dict[str, OpenCall] = {}
+        #: Those of its calls that were given to it and whose outcome isn't known.
+        self.running: set[str] = set()
         # What it holds and nobody has asked for.
         self.orphans: set[str] = set()
+        #: It is looked at again for places that somebody else has; after how many seconds; and
+        #: when it has last refused a call for lack of one.
+        self.is_resting, self.rest_s = False, 0.0
+        self.full_at = float("-inf")
 
     def state(self, now: float) -> str:
         if self.is_suspect(now):
@@ -178,17 +203,21 @@ class Replica(Peer):
             "node": ready.node,
             "version": ready.version,
             "session": ready.session,
+            "residue": ready.residue,
             "protocol": ready.protocol,
             "state": self.state(now),
             "calls": list(self.calls),
         }
 
 
+_NOBODY: frozenset[bytes] = frozenset()
+
+
 class OpenCall:
     __slots__ = (
         "accepted", "asked", "attempt", "call", "caller", "cancelled", "deadline", "due", "error",
-        "function", "give_up", "id", "phase", "queued_at", "replica", "sent_at", "size",
-        "started_at",
+        "failed_by", "failure", "function", "give_up", "id", "is_timed", "is_whole", "phase",
+        "queued_at", "replica", "sent_at", "size", "started_at", "touched",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, size: int, now: float) -> None:
@@ -208,6 +237,15 @@ class OpenCall:
         self.deadline = now + patience(call)
         self.queued_at = now
         self.sent_at = self.started_at = now
+        #: It was handed out by this router, at `sent_at`.
+        self.is_timed = False
+        #: Its body is here still.
+        self.is_whole = True
+        #: It may have started in an earlier try.
+        self.touched = call.resend or call.attempt != 1
+        #: The error of the last try, and the replicas whose error was followed by another.
+        self.failure: Error | None = None
+        self.failed_by = _NOBODY
         self.cancelled = False
         #: When to look at it again, and when it ends whatever its replica says.
         self.due = self.deadline
@@ -218,13 +256,23 @@ class OpenCall:
     @property
     def untouched(self) -> bool:
         """It certainly has not started anywhere, as long as it has not been handed out."""
-        return self.attempt == 1 and not self.call.resend
+        return not self.touched
 
 
 class Pool:
-    """One function: its free replicas, longest idle first, and its waiting calls."""
+    """One function: its free replicas, longest idle first, its waiting calls, what is measured."""
 
-    def __init__(self, queue: Queue[OpenCall]) -> None:
+    def __init__(self, queue: Queue[OpenCall], *, rules: Rules, wanted: int, since: float) -> None:
+        self.rules = rules
+        #: Replicas that there shall be, as far as anybody has said.
+        self.wanted = wanted
+        #: Places of the replica that joined last: those that start will have as many.
+        self.slots = 1
+        #: Those of its replicas that get no call any more.
+        self.leaving = 0
+        #: Calls that may be running in its replicas.
+        self.inflight = 0
+        self.demand = Demand(since)
         self.free: OrderedDict[bytes, Replica] = OrderedDict()
         self.queue = queue
         self.replicas: set[bytes] = set()
@@ -234,3 +282,14 @@ class Pool:
         # How long replicas that can't load were told to wait, and until when.
         self.failed_wait = 0.0
         self.failed_until = 0.0
+
+    @property
+    def starting(self) -> int:
+        """Replicas that shall be there and aren't."""
+        return max(0, self.wanted - len(self.replicas) + self.leaving)
+
+    @property
+    def is_at_its_limit(self) -> bool:
+        """As many of its calls run as may at once."""
+        limit = self.rules.max_inflight
+        return limit is not None and self.inflight >= limit

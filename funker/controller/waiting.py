@@ -6,6 +6,7 @@
   of another's. What comes back goes to the head.
 - A call is handed out only while its caller is alive and stands with this router (`callers`), to
   a replica that has a free place and isn't suspect.
+- No more calls of a function run at once than its rules say.
 - Where nobody can serve a call, its caller hears why at once, instead of waiting. A name that is
   unknown waits for the next catalogue.
 """
@@ -20,6 +21,7 @@ from funker.controller.ledger import Ledger
 from funker.controller.names import Names
 from funker.controller.queue import QueueFullError
 from funker.controller.replicas import Replicas
+from funker.controller.retries import Retries, final
 from funker.controller.tables import Caller, Limits, OpenCall, Phase, Pool, Replica, Send
 from funker.rpc.messages import Error
 
@@ -30,11 +32,22 @@ ROUTED_S = 60.0
 class Waiting:
     """The queues of all functions."""
 
-    def __init__(self, *, ledger: Ledger, replicas: Replicas, names: Names, limits: Limits) -> None:
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        replicas: Replicas,
+        retries: Retries,
+        names: Names,
+        limits: Limits,
+    ) -> None:
         #: Functions whose replicas can't join this router.
         self.unrouted: Collection[str] = ()
+        #: Functions whose calls wait for more replicas than there are and than start.
+        self.demanding: set[str] = set()
         self._ledger = ledger
         self._replicas = replicas
+        self._retries = retries
         self._names = names
         self._limits = limits
 
@@ -53,18 +66,23 @@ class Waiting:
         unknown = function not in pools and function not in self._names
         if unknown and len(pools) >= self._limits.names:
             message = f"calls wait for {len(pools)} functions, the limit for unknown ones"
-            self._ledger.refuse(call, "queue_full", message)
+            hint = "nobody tells the router what functions there are: is the reconciler running?"
+            self._ledger.refuse(call, "queue_full", message, hint)
             return
         pool = self._replicas.pool(function)
         try:
             pool.queue.push(call.id, call, call.size)
         except QueueFullError as full:
-            self._ledger.refuse(call, "queue_full", f"{function}: {full}")
+            self._ledger.refuse(call, "queue_full", f"{function}: {full}", full.hint)
             return
         self._ledger.add(call)
+        if not call.call.resend:  # else it came long ago, and runs already perhaps
+            pool.demand.arrived(now)
         if pool.failure is not None:
             self.fail_waiting(function, now)
         self.hand_out(function, now)
+        if not pool.free and pool.queue:
+            self._demand(function, pool)
 
     def resolve(self, name: str, now: float) -> str | Error:
         """The full name of the function that is meant, or why it can't be called."""
@@ -96,9 +114,29 @@ class Waiting:
             message, safe = "cancelled by the caller", call.untouched
             self._ledger.end(call, Error(code="cancelled", message=message, retry_safe=safe), now)
             return
-        self._replicas.pool(call.function).queue.push_front(call.id, call, call.size)
+        pool = self._replicas.pool(call.function)
+        pool.queue.push_front(call.id, call, call.size)
         self.fail_waiting(call.function, now)
         self.hand_out(call.function, now)
+        self._demand(call.function, pool)
+
+    def retry(self, call: OpenCall, now: float) -> None:
+        """Its next try is due. It has waited before, so it goes to the head."""
+        function = self.resolve(call.call.function, now)
+        if isinstance(function, Error):
+            self._ledger.end(call, function.replace(retry_safe=call.untouched), now)
+            return
+        call.function, call.queued_at = function, now
+        self._ledger.agenda.note(call, call.deadline)
+        self._replicas.pool(function).demand.arrived(now)
+        self.requeue(call, now)
+
+    def _demand(self, function: str, pool: Pool) -> None:
+        """Note if what starts can't take all that waits for a replica."""
+        starting = pool.starting * pool.slots
+        waits = len(pool.queue) > starting and not pool.free and not pool.is_at_its_limit
+        if waits and function in self._names:
+            self.demanding.add(function)
 
     def fail_waiting(self, function: str, now: float) -> None:
         """If nobody can serve these, tell the callers why, instead of letting them wait."""
@@ -113,7 +151,10 @@ class Waiting:
             replica=failure.replica,
         )
         while (call := pool.queue.pop()) is not None:
-            self._ledger.end(call, error.replace(retry_safe=call.untouched), now)
+            # This try has not started, whatever the ones before have done.
+            if not self._retries.again(call, error.replace(retry_safe=True), now):
+                last = final(call, error.replace(retry_safe=call.untouched))
+                self._ledger.end(call, last, now)
 
     def fail_unrouted(self, now: float) -> None:
         """The same for those whose replicas can't come here."""
@@ -148,9 +189,12 @@ class Waiting:
     def expire(self, call: OpenCall, now: float) -> None:
         pool = self._replicas.pools.get(call.function)
         waited, replicas = now - call.queued_at, len(pool.replicas) if pool else 0
+        message = f"waited {waited:.3g} s in the queue; {replicas} replicas"
+        if (failure := call.failure) is not None:
+            message += f"; attempt {call.attempt - 1} failed: {failure.code}: {failure.message}"
         error = Error(
             code="deadline_exceeded",
-            message=f"waited {waited:.3g} s in the queue; {replicas} replicas",
+            message=message,
             hint="raise the deadline, or the number of replicas",
             retry_safe=call.untouched,
         )
@@ -159,8 +203,8 @@ class Waiting:
     def hand_out(self, function: str, now: float) -> None:
         """Calls of this function go to its free replicas, as long as there are both."""
         pool = self._replicas.pool(function)
-        free, queue = pool.free, pool.queue
-        while free and queue:
+        free, queue, limit = pool.free, pool.queue, pool.rules.max_inflight
+        while free and queue and (limit is None or pool.inflight < limit):
             replica = next(iter(free.values()))
             if replica.is_suspect(now):
                 self._replicas.set_aside(replica)  # it is put back when it speaks
@@ -170,10 +214,12 @@ class Waiting:
             if not stands(call.caller, now):
                 call.caller.stalled[call.id] = call
                 continue
-            self._replicas.take_place(replica)
+            self._replicas.take_place(replica, call.id)
             replica.calls[call.id] = call
             call.replica, call.phase, call.asked = replica.peer, Phase.SENT, False
-            call.sent_at = now
+            call.sent_at, call.is_timed = now, True
+            if call.failed_by:
+                call.failed_by -= {replica.peer}  # its next outcome is that of this try
             self._ledger.actions.append(Send(replica.peer, _forwarded(call, replica, now), call.id))
 
 

@@ -237,11 +237,16 @@ class Ready(Message, kind="READY"):
     node: str = ""
     version: str = ""
     session: Id
+    #: Its places for calls, and those of them that are free.
+    slots: Count = 1
     free: Count = 1
     #: The calls that it runs, or whose outcome nobody has acknowledged.
     held: Strings = ()
     #: It takes one call in its life: after an outcome it is free for no other, and says no BYE.
     once: bool = False
+    #: Whether a call can leave something behind in it: "enforced" (it can't), "partial: WHY" or
+    #: "off: WHY"; empty where nobody says.
+    residue: str = ""
     protocol: Count = PROTOCOL
 
 
@@ -315,6 +320,14 @@ class Snapshot(Message, kind="SNAPSHOT"):
     """From the reconciler: all functions there are (JSON). Answered with a REPLY: the status."""
 
     number: Count
+    body: bytes | None = None
+
+
+class Demand(Message, kind="DEMAND"):
+    """From a router to the reconciler that spoke last: calls wait, and nothing that starts or is
+    there could take them. A JSON object: the status of these functions. Not answered.
+    """
+
     body: bytes | None = None
 
 

@@ -6,12 +6,13 @@ built or deployed, and are `SpecError` with the field and the remedy.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from funker.spec.attachments import Config, Mount, Network, Secret, Value
-from funker.spec.policy import CallPolicy, ScalePolicy
+from funker.spec.policy import CallPolicy, ScalePolicy, Ulimit, parse_ulimits
 from funker.spec.values import (
     SpecError,
     check_constraint,
@@ -33,11 +34,13 @@ __all__ = [
     "Secret",
     "SpecError",
     "check_name",
+    "isolating",
     "parse_duration",
     "parse_env",
     "parse_env_file",
     "parse_pair",
     "parse_size",
+    "parse_ulimits",
 ]
 
 #: Marks a service as a function, whoever made it.
@@ -47,15 +50,15 @@ IMAGE_LABEL = "funker.image"
 
 #: Seconds that a handler may run unless its function says otherwise.
 DEFAULT_TIMEOUT = 60.0
-#: Seconds beyond its time-out that a replica may take to leave: 30 s holding an outcome until
+#: Seconds beyond its time-out that a replica may take to leave: 40 s holding an outcome until
 #: it is acknowledged, and 5 s for the rest.
-GRACE = 35.0
+GRACE = 45.0
 #: The longest time-out: a day. The swarm counts the grace period in 64-bit nanoseconds, but a
 #: replica that may take longer than this to leave makes every update hang.
 MAX_TIMEOUT = 86_400.0
 
 _MIN_MEMORY = 6 * 1024 * 1024  # the engine refuses less
-_RESERVED_LABELS = (FUNCTION_LABEL, IMAGE_LABEL, "com.docker.")
+_RESERVED_LABELS = ("funker.", "com.docker.")
 _RESERVED_ENV = {
     "FUNKER_FUNCTION": "the service's name is the function's identity",
     "FUNKER_NODE": "it tells the replica where it runs",
@@ -68,8 +71,6 @@ _RESERVED_ENV = {
     "FUNKER_SLOTS": "use `--slots`",
     "FUNKER_ULIMITS": "use `--ulimit`",
 }
-
-Ulimit = Literal["as", "cpu", "fsize", "nofile", "nproc"]
 
 Seconds = Annotated[float, BeforeValidator(lambda value: parse_duration(value, field="timeout"))]
 
@@ -107,7 +108,7 @@ class FunctionSpec(Value):
     slots: int | None = Field(default=None, ge=1, le=1024)
     #: Limits of the process that runs a call, by Docker's names: `as` (bytes), `cpu` (seconds),
     #: `fsize` (bytes), `nofile`, `nproc`.
-    ulimits: dict[Ulimit, int] = Field(default_factory=dict)
+    ulimits: dict[Ulimit, Annotated[int, Field(ge=1)]] = Field(default_factory=dict)
     env: dict[str, str] = Field(default_factory=dict)
     secrets: tuple[Secret, ...] = ()
     configs: tuple[Config, ...] = ()
@@ -138,7 +139,11 @@ class FunctionSpec(Value):
             check_constraint(constraint)
         for label in self.labels:
             if label.startswith(_RESERVED_LABELS):
-                raise SpecError("label", f"{label} is set by deploying", hint="Leave it out.")
+                raise SpecError(
+                    "label",
+                    f"{label} is set by deploying",
+                    hint="Leave it out; what Funker's labels say has flags, like `--min`.",
+                )
         if self.slots is not None and self.isolation != "process":
             raise SpecError(
                 "slots",
@@ -192,3 +197,20 @@ class FunctionSpec(Value):
     def changed(self, **fields: Any) -> FunctionSpec:
         """The same spec with other values in these fields, checked again."""
         return type(self)(**{**dict(self), **fields})
+
+
+def isolating(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of a replica that say what is fresh for each call, and its limits.
+
+    `spec` has the fields of a `FunctionSpec`, or those of one of an older version. There is none
+    for what is the default: what needn't be said mustn't restart anything.
+    """
+    variables = {}
+    if spec.get("isolation", "container") != "container":
+        variables["FUNKER_ISOLATION"] = str(spec["isolation"])
+    if spec.get("slots") is not None:
+        variables["FUNKER_SLOTS"] = str(spec["slots"])
+    if limits := spec.get("ulimits"):
+        pairs = sorted(limits.items())
+        variables["FUNKER_ULIMITS"] = ",".join(f"{name}={value}" for name, value in pairs)
+    return variables

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from funker.backends.base import DeployFailed, NoPolicy
 from funker.rpc import errors
+from funker.spec import CallPolicy, ScalePolicy
 
 Background = Callable[..., Future[Any]]
 
@@ -112,6 +114,39 @@ def test_scaling_up_and_down_under_load_loses_no_call(
             until_more(answers, 3)
 
 
+def test_policies_are_kept_and_a_number_pins_until_it_is_let_go_or_deployed_anew(
+    platform: Any,
+) -> None:
+    name = platform.deployed().name
+    with pytest.raises(NoPolicy, match="fixed number"):
+        platform.backend.unpin(name)
+
+    scale = ScalePolicy(min=2, max=4, idle="90s", headroom=0.5)
+    calls = CallPolicy(retries=2, backoff="1s", idempotent=True, max_inflight=8)
+    made = platform.deploy(name, scale=scale, calls=calls)
+    assert (made.outcome, made.restarted, made.replicas) == ("updated", False, 2)
+    assert _scaling(platform, name) == (scale, False, 2)
+    assert platform.backend.find(name).calls == calls
+    shown = platform.backend.inspect(name)
+    assert shown["scale"] == {"min": 2, "max": 4, "idle": 90.0, "headroom": 0.5}
+    assert (shown["calls"]["retries"], shown["isolation"]) == (2, "container")
+
+    platform.backend.scale(name, 1)
+    assert _scaling(platform, name) == (scale, True, 1)
+    platform.backend.unpin(name)
+    assert _scaling(platform, name)[:2] == (scale, False)
+    platform.backend.scale(name, 1)
+    made = platform.deploy(name, scale=scale)
+    assert (made.outcome, made.restarted, made.replicas) == ("updated", False, 2)
+    assert "is scaled by itself again" in made.warnings[-1]
+    assert _scaling(platform, name)[:2] == (scale, False)
+
+
+def _scaling(platform: Any, name: str) -> tuple[Any, bool, int]:
+    found = platform.backend.find(name)
+    return found.scale, found.pinned, found.wanted
+
+
 def test_to_nothing_and_back(platform: Any, background: Background) -> None:
     function = platform.deployed()
     platform.backend.scale(function.name, 0)
@@ -132,6 +167,25 @@ def test_a_deploy_under_load_loses_no_call_and_none_gets_the_old_version_afterwa
         until_more(answers, 4)
     assert set(answers) == {"1", "2"}
     assert function(act="variables", names=["VERSION"]) == {"VERSION": "2"}
+
+
+def test_a_broken_deploy_under_load_loses_no_call_and_the_old_version_still_serves(
+    platform: Any, background: Background
+) -> None:
+    function = platform.deployed(replicas=2, env={"VERSION": "1"})
+    with load(function, background) as answers:
+        until_more(answers, 2)
+        with pytest.raises(DeployFailed, match="a_library_that_is_missing") as failed:
+            platform.deploy(
+                function.name, replicas=2, handler="broken:handle", env={"VERSION": "2"}
+            )
+        until_more(answers, 4)
+    assert 'broken.py", line 3' in failed.value.traceback
+    assert failed.value.hint == (
+        f"The version of {function.name} that was deployed before still serves."
+    )
+    assert set(answers) == {"1"}
+    assert platform.backend.find(function.name).warnings == ()
 
 
 def test_a_call_that_runs_while_its_function_is_deployed_anew_is_finished(

@@ -220,15 +220,3 @@ def test_an_import_error_is_told_to_callers_until_a_deploy_mends_it(platform: An
 
     assert platform.deploy(name, handler="handler:handle").outcome == "updated"
     function.serves()
-
-
-def test_a_broken_update_is_undone_and_calls_go_on(platform: Any) -> None:
-    function = platform.deployed(env={"VERSION": "1"})
-
-    with pytest.raises(DeployFailed) as failed:
-        platform.deploy(function.name, handler="broken:handle", env={"VERSION": "2"})
-
-    assert failed.value.hint.endswith(
-        f"The version of {function.name} that was deployed before is back."
-    )
-    assert function(act="variables", names=["VERSION"]) == {"VERSION": "1"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,8 @@ from funker.backends.base import BackendError, EngineUnavailable, Observed
 from funker.controller.link import Link
 from funker.controller.reconciler import Reconciler
 from funker.rpc.keys import Keys, make_keys, parse, secure
-from funker.rpc.messages import Query, decode, encode
+from funker.rpc.messages import Call, Ping, Query, decode, encode
+from funker.spec import ScalePolicy
 
 PATIENCE = 30.0
 PORTS = itertools.cycle(range(17000 + os.getpid() % 500 * 2, 17998))
@@ -80,6 +83,25 @@ class Router:
         finally:
             dealer.close(linger=0)
 
+    @contextlib.asynccontextmanager
+    async def caller(self):
+        """A client's connection, over which calls are made: await make(function)."""
+        names = ("ROUTER_PUBLIC", "CLIENT_PUBLIC", "CLIENT_SECRET")
+        dealer = self._context.socket(zmq.DEALER)
+        try:
+            secure(dealer, Keys(*(self._client[name].encode() for name in names)))
+            dealer.connect(f"tcp://{self.address}")
+            await dealer.send_multipart(encode(Ping(number=1)))
+            assert decode(await dealer.recv_multipart()).kind == "PONG"
+
+            async def make(function):
+                call = Call(id=secrets.token_hex(16), function=function, deadline_ms=60_000)
+                await dealer.send_multipart(encode(call))
+
+            yield make
+        finally:
+            dealer.close(linger=0)
+
     async def until(self, function, **expected):
         """Wait until the status of a function has these values, and return it."""
         found = None
@@ -104,19 +126,30 @@ class Fleet:
         self.dead = {}
         self.revivals = []
         self.failure = None
+        self.looks = 0
         self.threads = set()
+        #: What it was scaled to, and when; an exception that scaling raises.
+        self.scaled = []
+        self.refusal = None
         self._changed = threading.Event()
 
     def observe(self):
         self.threads.add(threading.get_ident())
+        self.looks += 1
         if self.failure is not None:
             raise self.failure
         return [self.functions[name] for name in sorted(self.functions)]
 
     def wait(self, seconds):
-        self.threads.add(threading.get_ident())
         self._changed.wait(seconds)
         self._changed.clear()
+
+    def scale(self, name, replicas):
+        self.threads.add(threading.get_ident())
+        if self.refusal is not None:
+            raise self.refusal
+        self.scaled.append((name, replicas, time.monotonic()))
+        self.put(wanted=replicas, **_fields(self.functions[name], "wanted"))
 
     def revive(self, name):
         self.threads.add(threading.get_ident())
@@ -138,7 +171,7 @@ class Fleet:
 
 
 def _fields(function, without):
-    names = ("name", "names", "wanted", "running", "image", "routed", "problem")
+    names = [field.name for field in dataclasses.fields(function)]
     return {name: getattr(function, name) for name in names if name != without}
 
 
@@ -186,7 +219,7 @@ async def said(fleet, router):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    link.close()
+    await link.close()
 
 
 async def test_the_router_learns_which_functions_there_are(said, router, fleet):
@@ -216,6 +249,44 @@ async def test_a_refusal_to_start_replicas_hinders_nobody_else(said, router, fle
     fleet.put(**{**_fields(fleet.functions["shop_add"], "running"), "running": 1})
     assert "the service is broken" in await said.hears("shop_add: its replicas can't be started")
     await said.hears("zip: started replicas")
+
+
+async def test_a_call_that_finds_no_replica_starts_one_within_milliseconds(said, router, fleet):
+    fleet.put(name="mul", wanted=0, running=0, scale=ScalePolicy(min=0, max=9), cores=2)
+    await router.until("mul", wanted=0)
+    async with router.caller() as call:
+        looks = fleet.looks
+        called = time.monotonic()
+        await call("mul")
+        found = await router.until("mul", wanted=1)
+        name, replicas, at = fleet.scaled[0]
+        assert (name, replicas) == ("mul", 1)
+        assert at - called < 0.5  # what is sure on a busy machine: far sooner than any poll
+        assert fleet.looks <= looks + 2
+        assert found["scaling"]["reason"] == "1 call waits"
+        assert found["scaling"]["wanted"] == 1
+        # More come while it starts: more are started, and that is one line.
+        for _ in range(4):
+            await call("mul")
+        await router.until("mul", wanted=5)
+    await said.hears("mul: 0 → ")
+
+
+async def test_a_number_that_somebody_sets_is_set_back_and_one_that_cant_be_set_is_said(
+    said, router, fleet
+):
+    policy = {"scale": ScalePolicy(min=2, max=9), "cores": 2}
+    fleet.put(name="mul", wanted=2, running=2, **policy)
+    await router.until("mul", wanted=2)
+    fleet.put(name="mul", wanted=7, running=7, **policy)
+    assert "back to 2" in await said.hears("somebody has set its number of replicas to 7")
+    await router.until("mul", wanted=2)
+    fleet.refusal = BackendError("the service is broken")
+    fleet.put(name="mul", wanted=2, running=2, scale=ScalePolicy(min=4, max=9), cores=2)
+    await said.hears("mul: its number of replicas can't be set: the service is broken")
+    fleet.refusal = None
+    await router.until("mul", wanted=4)
+    assert [replicas for _, replicas, _ in fleet.scaled] == [2, 4]
 
 
 async def test_a_router_that_dies_is_missed_once_and_told_all_again(said, router, fleet):
@@ -256,7 +327,7 @@ async def test_a_link_with_another_key_is_not_heard(router):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
-    link.close()
+    await link.close()
 
 
 # The process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -25,10 +26,11 @@ from funker.backends.base import (
     NetworkUnusable,
     NoNodeFits,
 )
-from funker.backends.swarm import entrance
+from funker.backends.swarm import entrance, trial
 from funker.backends.swarm.attached import RelayContainer
 from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import connect
+from funker.backends.swarm.store import Store
 from funker.images import builder
 from funker.rpc.client import invoke
 from funker.rpc.errors import AmbiguousFunction, FunctionNotFound, ReplicaLost
@@ -205,17 +207,66 @@ def test_a_new_function_whose_handler_can_t_be_loaded_says_why_and_stays(
     assert swarm.deploy(spec).outcome == "updated"  # and is repaired by the next deploy
 
 
-def test_an_update_whose_handler_can_t_be_loaded_leaves_the_old_version(
+def test_an_update_that_doesn_t_come_up_doesn_t_touch_the_old_version(
     swarm: Swarm, engine: DockerClient, spec: FunctionSpec, broken: builder.Image
 ) -> None:
     swarm.deploy(spec)
-    with pytest.raises(DeployFailed, match="no_such_module") as caught:
-        swarm.deploy(spec.changed(image=broken.id))
-    assert "is back" in caught.value.hint
-    stored = _service(engine, spec.name)["Spec"]
-    assert stored["TaskTemplate"]["ContainerSpec"]["Image"] == spec.image
+    before = _service(engine, spec.name)
+    missing = "127.0.0.1:9/none@sha256:" + "0" * 64
+    for image, error, why in (
+        (broken.id, DeployFailed, "no_such_module"),
+        (missing, ImageMissing, "No such image"),
+    ):
+        with pytest.raises(error, match=why) as caught:
+            swarm.deploy(spec.changed(image=image))
+        assert caught.value.hint.endswith("that was deployed before still serves.")
+        assert _service(engine, spec.name) == before
+        assert engine.services.list(filters={"label": f"{trial.LABEL}={spec.name}"}) == []
     assert swarm.deploy(spec).outcome == "unchanged"
     assert _call(swarm, spec.name, '{"value": 1}') == b"1"
+
+
+def test_a_version_for_which_there_is_no_room_is_rolled_back(
+    swarm: Swarm, engine: DockerClient, spec: FunctionSpec
+) -> None:
+    swarm.deploy(spec)
+    half = engine.info()["MemTotal"] // 2 - (64 << 20)  # one replica of it fits, three don't
+    with pytest.raises(NoNodeFits, match="insufficient resources") as caught:
+        swarm.deploy(spec.changed(reserve_memory=half, replicas=3))
+    assert caught.value.hint.endswith("that was deployed before is back.")
+    assert swarm.deploy(spec).outcome == "unchanged"
+    assert _call(swarm, spec.name, '{"value": 1}') == b"1"
+
+
+def test_trials_of_deploys_that_were_killed_are_removed(
+    swarm: Swarm, engine: DockerClient, spec: FunctionSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def left() -> list[str]:
+        filters = {"label": f"{trial.LABEL}={spec.name}"}
+        return [str(service.name) for service in engine.services.list(filters=filters)]
+
+    def leave() -> None:
+        stored = _service(engine, spec.name)["Spec"]
+        none = {"Mode": {"Replicated": {"Replicas": 0}}}  # they would only take time
+        store.create(trial.trial_spec(stored, secrets.token_hex(2)) | none)
+        assert len(left()) == 1
+
+    swarm.deploy(spec)
+    with contextlib.closing(connect()) as connection:
+        store = Store(connection)
+        leave()
+        assert [function.name for function in swarm.functions()].count(left()[0]) == 0
+        swarm.deploy(spec.changed(env={"A": "1"}))
+        assert left() == []
+        leave()
+        trial.clear_old(connection)
+        assert len(left()) == 1  # its deploy may be under way
+        monkeypatch.setattr(trial, "OLD", 0.0)
+        trial.clear_old(connection)
+        assert left() == []
+        leave()
+    swarm.remove(spec.name)
+    assert left() == []
 
 
 # --- refusing ------------------------------------------------------------------------------------
@@ -320,7 +371,7 @@ def test_a_service_by_hand_is_a_function_with_advice(
     assert name in [status.name for status in swarm.functions()]
     told = swarm.inspect(name)
     lines = [item["lines"] for item in told["advice"]]  # type: ignore[attr-defined]
-    assert "stop_grace_period: 95s" in lines
+    assert "stop_grace_period: 105s" in lines
     assert "deploy:\n  restart_policy:\n    condition: any\n    delay: 0s" in lines
     assert "no attachable network" in str(told["warnings"])
     assert swarm.find(name).warnings

@@ -27,7 +27,7 @@ services:
     image: {image}
     networks: [funker]
     secrets: [funker-client-key]
-    stop_grace_period: 95s
+    stop_grace_period: 105s
     deploy:
       endpoint_mode: dnsrr
       labels: {{funker.function: "true"}}
@@ -246,7 +246,7 @@ def test_a_function_made_by_service_create_is_called_at_once(
     image = funker.ok("build", examples / "add", "--name", names("add")).stdout.strip()
     words = ["service", "create", "--detach", "--no-resolve-image", "--name", name]
     words += ["--label", "funker.function=true", "--network", "funker"]
-    words += ["--endpoint-mode", "dnsrr", "--restart-delay", "0s", "--stop-grace-period", "95s"]
+    words += ["--endpoint-mode", "dnsrr", "--restart-delay", "0s", "--stop-grace-period", "105s"]
     words += ["--secret", "funker-client-key"] if with_key else []
     docker_command(*words, image)
 

@@ -29,6 +29,7 @@ from funker.backends.swarm.engine import Engine, connect
 from funker.backends.swarm.fleet import SwarmFleet
 from funker.images import builder
 from funker.rpc.client import invoke
+from funker.spec import ScalePolicy
 
 Names = Callable[..., str]
 
@@ -89,17 +90,23 @@ def fleet(engine: DockerClient) -> Iterator[SwarmFleet]:
 def create(engine: DockerClient, image: str, network: str, name: str) -> Callable[..., Service]:
     """A function as `docker service create` makes it, up: create(condition="none")."""
 
-    def make(*, condition: str = "any", replicas: int = 2, **more: Any) -> Service:
+    def make(
+        *,
+        condition: str = "any",
+        replicas: int = 2,
+        labels: dict[str, str] | None = None,
+        **more: Any,
+    ) -> Service:
         service = engine.services.create(
             image,
             name=name,
-            labels={"funker.function": "true"},
+            labels={"funker.function": "true", **(labels or {})},
             networks=[network],
             env=["FUNKER_FUNCTION={{.Service.Name}}"],
             mode=ServiceMode("replicated", replicas),
             endpoint_spec=EndpointSpec(mode="dnsrr"),
             restart_policy=RestartPolicy(condition=condition, delay=0),
-            stop_grace_period=95_000_000_000,
+            stop_grace_period=105_000_000_000,
             **more,
         )
         if "constraints" not in more:
@@ -173,6 +180,35 @@ def test_functions_made_by_hand_and_by_stack_files_are_seen_and_scaled_alike(
         swarm.scale(name, 0)
         assert not _containers(engine, name)
         assert _spec(engine, name) == before
+
+
+def test_the_autoscaler_s_number_yields_to_one_that_somebody_says(
+    engine: DockerClient, fleet: SwarmFleet, swarm: Swarm, create: Callable[..., Service]
+) -> None:
+    labels = {"funker.scale.max": "5", "funker.retries": "2"}
+    # No node fits, so that nothing is started: it is the numbers that count here.
+    name = create(replicas=1, labels=labels, constraints=["node.labels.none==none"]).name
+    seen = _seen(fleet, name)
+    assert seen is not None
+    assert (seen.scale, seen.calls.retries, seen.cores) == (ScalePolicy(max=5), 2, 1)
+    fleet.scale(name, 2)
+    assert _wanted(fleet, name) == (2, False)
+
+    with pytest.raises(NoNodeFits):
+        swarm.scale(name, 7)
+    fleet.scale(name, 2)  # decided before it was pinned
+    assert _wanted(fleet, name) == (7, True)
+
+    swarm.unpin(name)
+    assert _wanted(fleet, name) == (7, False)
+    fleet.scale(name, 3)
+    assert _wanted(fleet, name) == (3, False)
+
+
+def _wanted(fleet: SwarmFleet, name: str) -> tuple[int, bool]:
+    seen = _seen(fleet, name)
+    assert seen is not None
+    return seen.wanted, seen.pinned
 
 
 def test_a_function_with_the_key_on_the_network_is_routed(
@@ -273,7 +309,7 @@ def _no_fault_of_ours() -> Iterator[None]:
 def test_an_engine_that_was_away_is_found_again(
     engine: DockerClient, create: Callable[..., Service]
 ) -> None:
-    service = create(replicas=1)
+    service = create(replicas=1, labels={"funker.scale.min": "0"})
     with _forwarding(os.environ["DOCKER_HOST"].removeprefix("unix://")) as forwarder:
         fleet = SwarmFleet(Engine(endpoint(None, {"DOCKER_HOST": f"unix://{forwarder.path}"})))
         try:

@@ -102,7 +102,7 @@ def test_an_image_that_does_not_serve_leaves_the_function_as_it_was(
     base = str(engine.images.get(BASE).id)
     with closing(connect(None)) as connected, pytest.raises(DeployFailed) as caught:
         Swarm(connected).set_image(name, base, "base")
-    assert f"The version of {name} that was deployed before is back." in caught.value.hint
+    assert f"The version of {name} that was deployed before still serves." in caught.value.hint
     assert engine.services.get(name).attrs["Spec"] == before
     assert funker.ok("call", name).stdout == "1\n"
 

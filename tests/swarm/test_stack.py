@@ -224,6 +224,6 @@ def test_inspect_says_what_a_bare_stack_file_lacks(rival: str, funker: Any) -> N
     (shown,) = funker.ok("inspect", f"{rival}_price").json
 
     lines = "\n".join(advice["lines"] for advice in shown["advice"])
-    assert "stop_grace_period: 95s" in lines
+    assert "stop_grace_period: 105s" in lines
     assert "order: start-first" in lines
     assert 'FUNKER_FUNCTION: "{{.Service.Name}}"' in lines

@@ -579,11 +579,15 @@ def test_inspect_prints_a_list_and_nothing_if_one_is_missing(typed, memory):
 def test_advice_is_shown_once_with_the_lines_to_paste():
     item = {
         "warnings": ["grace is short", "no network"],
-        "advice": [{"problem": "grace is short", "lines": "a:\n  b: 1", "serious": True}],
+        "advice": [
+            {"problem": "grace is short", "lines": "a:\n  b: 1", "serious": True},
+            {"problem": "no key", "lines": "docker service update add", "serious": False},
+        ],
     }
     assert functions.advice_lines(item) == [
         "no network",
         "grace is short; in its stack file:\n    a:\n      b: 1",
+        "no key; run:\n    docker service update add",
     ]
 
 

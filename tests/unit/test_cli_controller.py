@@ -78,11 +78,10 @@ def test_ls_shows_live_state_where_a_controller_is_up(typed, up):
     code, out, err = typed("ls")
     assert (code, err) == (0, BACKEND)
     header, add, echo = (line.split() for line in out.splitlines())
-    assert header == (
-        ["NAME", "REPLICAS", "WARM", "BUSY", "QUEUED", "CALLS", "ERRORS", "STATUS", "IMAGE", "AGE"]
-    )
-    assert add[:8] == ["add", "1/1", "1", "0", "0", "2", "1", "ok"]
-    assert echo[:8] == ["echo", "1/1", "1", "0", "0", "0", "0", "ok"]
+    live = "WARM BUSY STARTING QUEUED RATE CALLS ERRORS"
+    assert header == f"NAME REPLICAS {live} STATUS IMAGE AGE".split()
+    assert add[:10] == ["add", "1/1", "1", "0", "0", "0", "0", "2", "1", "ok"]
+    assert echo[:10] == ["echo", "1/1", "1", "0", "0", "0", "0", "0", "0", "ok"]
     (added, _) = json.loads(typed("ls", "--json")[1])
     assert (added["free"], added["calls"], added["errors"]) == (1, 2, 1)
     assert (added["routed"], added["failing"], added["outdated"]) == (True, None, False)
@@ -125,6 +124,46 @@ def test_ls_marks_what_needs_attention_and_warns_once(typed, tell):
             "`funker inspect echo` says more"
         ),
     ]
+
+
+def test_ls_tells_how_a_function_scales(typed, memory, tell):
+    typed("deploy", "--image", "add:1", "add")
+    typed("scale", "add=3")
+    told = "the engine starts no more than 3.5 replicas a second: see `--isolation process`"
+    scaling = {"min": 1, "max": 20, "wanted": 3, "reason": "load 2.1", "saturated": told}
+    state = {"free": 1, "busy": 2, "starting": 4, "arrivals": 2.51, "scaling": scaling}
+    tell({"add": state | {"service_s": 0.5, "recycle_s": 0.3}, "echo": {}})
+    _, out, err = typed("ls")
+    header, add, _ = (line.split() for line in out.splitlines())
+    assert dict(zip(header[:7], add, strict=False)) == {
+        "NAME": "add",
+        "REPLICAS": "3/3",
+        "WARM": "1",
+        "BUSY": "2",
+        "STARTING": "4",
+        "QUEUED": "-",
+        "RATE": "2.5/s",
+    }
+    assert "saturated, pinned" in out
+    assert f"warning: add: saturated: {told}" in err
+    (shown, echo) = json.loads(typed("ls", "--json")[1])
+    assert (shown["arrivals"], shown["service_s"], shown["recycle_s"]) == (2.51, 0.5, 0.3)
+    assert (shown["scaling"], shown["scale"]["max"], shown["pinned"]) == (scaling, 20, True)
+    assert (echo["arrivals"], echo["scale"], echo["pinned"]) == (None, None, False)
+
+    _, out, err = typed("inspect", "add")
+    (item,) = json.loads(out)
+    assert (item["scale"]["idle"], item["pinned"], item["isolation"]) == (300.0, True, "container")
+    assert item["live"]["scaling"]["reason"] == "load 2.1"
+    assert f"saturated: {told}" in err
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "-"), (0.0, "0"), (0.03, "0.03/s"), (2.51, "2.5/s"), (9.99, "10/s"), (123.4, "123/s")],
+)
+def test_a_rate_has_two_digits(value, shown):
+    assert output.rate(value) == shown
 
 
 def test_ls_tells_which_functions_have_an_outdated_runtime(typed, tell, monkeypatch):

@@ -241,7 +241,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@given(st.sampled_from(list(KINDS.values())), st.data())
+@given(st.sampled_from([kind for kind in KINDS.values() if kind._checks]), st.data())
 def test_headers_with_values_of_any_sort_are_refused_or_a_message(
     cls: type[Message], data: Any
 ) -> None:

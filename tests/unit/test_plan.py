@@ -10,17 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funker.backends.base import Observed
-from funker.controller.plan import (
-    PATIENCE,
-    RETRY,
-    RETRY_MAX,
-    STEADY,
-    Command,
-    Plan,
-    Revive,
-    Say,
-    snapshot,
-)
+from funker.controller.commands import Command, Revive, Say
+from funker.controller.plan import PATIENCE, RETRY, RETRY_MAX, STEADY, Plan
+from funker.spec import CallPolicy, ScalePolicy
 
 STEP = 0.5
 
@@ -47,7 +39,7 @@ class Watched:
         said = []
         for _ in range(round(seconds / STEP)):
             self.now += STEP
-            commands = self.plan.decide(observed, status, self.now)
+            commands = [*self.plan.see(observed, self.now), *self.plan.hear(status, self.now)]
             self.revivals += [self.now for each in commands if isinstance(each, Revive)]
             said += texts(commands)
         return said
@@ -173,9 +165,11 @@ def test_a_revival_that_worked_and_one_that_was_refused_are_said_once(watched: W
     assert watched.plan.not_revived("add", "no") == []
 
 
-def test_a_snapshot_has_what_the_router_is_told() -> None:
-    observed = add(name="shop_add", names=("add",), running=2, image="add:1", problem="slow")
-    assert json.loads(snapshot([observed])) == {
+def test_a_snapshot_has_what_the_router_is_told(watched: Watched) -> None:
+    calls = CallPolicy(idempotent=True, retries=2, backoff=0.5, max_inflight=7)
+    fields = {"names": ("add",), "running": 2, "image": "add:1", "problem": "slow"}
+    watched.sees(add(name="shop_add", calls=calls, **fields))
+    assert json.loads(watched.plan.snapshot(watched.now, 1700000000.0)) == {
         "functions": {
             "shop_add": {
                 "names": ["add"],
@@ -184,9 +178,25 @@ def test_a_snapshot_has_what_the_router_is_told() -> None:
                 "image": "add:1",
                 "routed": True,
                 "problem": "slow",
+                "calls": {"idempotent": True, "retries": 2, "backoff": 0.5, "max_inflight": 7},
+                "scaling": None,
             }
         }
     }
+
+
+def test_edited_policies_are_said_once(watched: Watched) -> None:
+    watched.sees(add())
+    scaled = add(scale=ScalePolicy(min=0, max=9, idle=60))
+    assert watched.sees(scaled, seconds=5) == [
+        "add: it is scaled by itself, from 0 to 9, to zero after 60 s, with a headroom of 1"
+    ]
+    pinned = add(scale=scaled.scale, pinned=True)
+    assert watched.sees(pinned, seconds=5) == ["add: it is pinned at 3"]
+    assert watched.sees(add(), seconds=5) == ["add: it has a fixed number of replicas"]
+    assert watched.sees(add(calls=CallPolicy(retries=2)), seconds=5) == [
+        "add: its calls are not idempotent, retries 2 after 0.2 s"
+    ]
 
 
 @given(

@@ -61,12 +61,32 @@ def test_the_bytes_of_all_queues_together_are_bounded() -> None:
     one: Queue[str] = Queue(limit=10, budget=budget)
     two: Queue[str] = Queue(limit=10, budget=budget)
     one.push("a", "A", 2 * MIB)
-    with pytest.raises(QueueFullError, match="limit of 3 MiB"):
+    with pytest.raises(QueueFullError, match="would have 2 MiB, and 1 MiB are left of 3 MiB"):
         two.push("b", "B", 2 * MIB)
     assert len(two) == 0
     one.remove("a")
     two.push("b", "B", 3 * MIB)
     assert (one.size, two.size, budget.used) == (0, 3 * MIB, 3 * MIB)
+
+
+def test_one_queue_alone_leaves_room_for_others() -> None:
+    budget = Budget(8 * MIB)
+    hog: Queue[int] = Queue(limit=100, budget=budget)
+    for n in range(4):
+        hog.push(str(n), n, MIB)
+    with pytest.raises(QueueFullError, match="would have 5 MiB, and 4 MiB are left of 8 MiB"):
+        hog.push("e", 5, MIB)
+    assert hog.size == 4 * MIB
+    for n in range(10):  # each takes what is left for it, and there is something for the next
+        other: Queue[int] = Queue(limit=100, budget=budget)
+        other.push("a", n, (budget.limit - budget.used) // 2)
+        assert budget.used < budget.limit
+
+
+def test_one_item_may_have_all_bytes_if_none_are_used() -> None:
+    queue = a_queue(bytes=MIB)
+    queue.push("a", "A", MIB)
+    assert queue.first() == "A"
 
 
 def test_what_has_waited_before_is_taken_back_whatever_the_bounds() -> None:

@@ -611,6 +611,15 @@ def restarted(world: World) -> None:
         world.after(at, lambda: SimulatedRouter(world))
 
 
+def away(world: World) -> None:
+    """One router that is killed with calls waiting, running and answered; the next comes 30 s
+    later."""
+    SimulatedRouter(world)
+    at = world.some(0.2, 3)
+    world.after(at, lambda: world.routers[0].die())
+    world.after(at + 30, lambda: SimulatedRouter(world))
+
+
 def flaky(world: World) -> None:
     """One router, and connections that break again and again, noticed soon by both ends."""
     SimulatedRouter(world)
@@ -744,6 +753,33 @@ def test_a_router_that_dies_for_seconds_costs_callers_nothing_but_time(
         trouble=0.0,
         deadline=120.0,
         routers=restarted,
+        until=150,
+    )
+    check(world)
+    check_all_answered(world)
+    check_nothing_is_left(world)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    replicas=st.integers(2, 5),
+    callers=st.integers(1, 4),
+    number=st.integers(1, 16),
+    router_wait=ROUTER_WAITS,
+)
+@settings(max_examples=50, deadline=None)
+def test_half_a_minute_without_a_router_costs_callers_nothing_but_time(
+    seed: int, replicas: int, callers: int, number: int, router_wait: float
+) -> None:
+    world = play(
+        seed,
+        replicas=replicas,
+        callers=callers,
+        number=number,
+        router_wait=router_wait,
+        trouble=0.0,
+        deadline=120.0,
+        routers=away,
         until=150,
     )
     check(world)

@@ -42,7 +42,7 @@ def test_every_service_has_the_settings_that_a_one_shot_function_needs() -> None
     assert template["RestartPolicy"] == {"Condition": "any", "Delay": 0, "MaxAttempts": 0}
     assert service["EndpointSpec"] == {"Mode": "dnsrr"}
     assert container(service)["Image"] == ID
-    assert container(service)["StopGracePeriod"] == 95_000_000_000
+    assert container(service)["StopGracePeriod"] == 105_000_000_000
     assert container(service)["DNSConfig"] == {"Options": ["ndots:1"]}
     assert container(service)["Healthcheck"] == {"Test": ["NONE"]}
     assert service["UpdateConfig"]["Order"] == "start-first"
@@ -175,7 +175,7 @@ def test_dockers_defaults_get_the_lines_that_make_a_good_function() -> None:
         }
     }
     given = {item.lines: item for item in advise(bare)}
-    assert given["stop_grace_period: 155s"].serious
+    assert given["stop_grace_period: 165s"].serious
     assert given["deploy:\n  restart_policy:\n    condition: any\n    delay: 0s"].serious
     assert "deploy:\n  endpoint_mode: dnsrr" in given
     assert "image: add:1@sha256:..." in given

@@ -8,10 +8,19 @@ from typing import Any
 import pytest
 
 from funker.controller.snapshot import Observed
-from funker.controller.tables import Catalogue
+from funker.controller.tables import Catalogue, Rules
 from funker.rpc.errors import ProtocolError
 
-ADD = {"names": ["add"], "wanted": 2, "running": 1, "image": "add:1", "routed": True, "problem": ""}
+ADD: dict[str, Any] = {
+    "names": ["add"],
+    "wanted": 2,
+    "running": 1,
+    "image": "add:1",
+    "routed": True,
+    "problem": "",
+    "calls": {"idempotent": True, "retries": 3, "backoff": 0.5, "max_inflight": 7},
+    "scaling": {"min": 1, "max": 20, "reason": "two calls wait"},
+}
 
 
 def a_body(**functions: Any) -> bytes:
@@ -20,16 +29,27 @@ def a_body(**functions: Any) -> bytes:
 
 def test_a_snapshot_tells_names_and_what_else_was_seen() -> None:
     observed = Observed()
-    assert observed.learn(a_body(shop_add=ADD), 5.0) == Catalogue({"shop_add": ("add",)})
+    rules = Rules(idempotent=True, retries=3, backoff=0.5, max_inflight=7)
+    assert observed.learn(a_body(shop_add=ADD), 5.0) == Catalogue(
+        {"shop_add": ("add",)}, wanted={"shop_add": 2}, rules={"shop_add": rules}
+    )
     assert observed.at == 5.0
-    assert observed.functions == {"shop_add": {k: v for k, v in ADD.items() if k != "names"}}
+    told = {k: v for k, v in ADD.items() if k not in ("names", "calls")}
+    assert observed.functions == {"shop_add": told | {"policy": ADD["calls"]}}
 
 
 def test_what_is_missing_has_its_default_and_what_is_new_is_passed_over() -> None:
     observed = Observed()
     observed.learn(a_body(add={"names": [], "colour": "blue"}), 1.0)
+    policy = {"idempotent": False, "retries": 0, "backoff": 0.2, "max_inflight": None}
     expected = {"wanted": 0, "running": 0, "image": "", "routed": True, "problem": ""}
+    expected |= {"policy": policy, "scaling": None}
     assert observed.functions == {"add": expected}
+
+
+def test_a_policy_tells_what_it_knows_and_may_be_newer() -> None:
+    told = Observed().learn(a_body(add={**ADD, "calls": {"retries": 2, "colour": "blue"}}), 1.0)
+    assert told.rules == {"add": Rules(retries=2)}
 
 
 def test_functions_that_cant_join_are_told_apart() -> None:
@@ -54,6 +74,14 @@ def test_functions_that_cant_join_are_told_apart() -> None:
         a_body(add={**ADD, "running": True}),
         a_body(add={**ADD, "routed": None}),
         a_body(add={**ADD, "problem": 5}),
+        a_body(add={**ADD, "scaling": "up"}),
+        a_body(add={**ADD, "calls": None}),
+        a_body(add={**ADD, "calls": {"idempotent": 1}}),
+        a_body(add={**ADD, "calls": {"retries": -1}}),
+        a_body(add={**ADD, "calls": {"retries": "3"}}),
+        a_body(add={**ADD, "calls": {"backoff": "1s"}}),
+        a_body(add={**ADD, "calls": {"max_inflight": 0}}),
+        a_body(add={**ADD, "calls": {"max_inflight": True}}),
     ],
 )
 def test_what_is_no_snapshot_is_refused_and_changes_nothing(body: bytes) -> None:

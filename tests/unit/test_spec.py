@@ -32,7 +32,7 @@ def test_a_spec_needs_only_a_name_and_an_image() -> None:
     spec = FunctionSpec(name="add", image=ID)
     assert spec.replicas == 1
     assert spec.timeout == 60
-    assert spec.stop_grace == 95
+    assert spec.stop_grace == 105
     assert spec.aliases == ()
 
 

@@ -11,8 +11,10 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from funker.backends import policies
 from funker.backends.base import (
     Controller,
     ControlPlane,
@@ -21,6 +23,7 @@ from funker.backends.base import (
     FunctionStatus,
     LogLine,
     NoController,
+    NoPolicy,
     Outcome,
     Prepared,
     Progress,
@@ -149,9 +152,14 @@ class Local:
         _check(spec)
         control.ask(self._state, "status")
         image = snapshot.load(self._state, spec.image.rpartition("sha256:")[2])
-        before, record = self._put(spec)
+        return self._deployed(spec, image, pinned=False, progress=progress)
+
+    def _deployed(
+        self, spec: FunctionSpec, image: snapshot.Snapshot, *, pinned: bool, progress: Progress
+    ) -> Deployment:
+        before, record = self._put(spec, pinned=pinned)
         outcome: Outcome = "updated" if before else "created"
-        if before and before.spec == record.spec:
+        if before is record:
             outcome = "unchanged"
         fleet.tell(self._state, retry=spec.name)
         try:
@@ -162,10 +170,10 @@ class Local:
             name=spec.name,
             outcome=outcome,
             image=spec.image_name or spec.image,
-            replicas=spec.replicas,
+            replicas=record.replicas,
             network="",
             restarted=before is None or before.revision != record.revision,
-            warnings=tuple(_warnings(spec, image)),
+            warnings=tuple(_warnings(before, record, image)),
         )
 
     def functions(self) -> list[FunctionStatus]:
@@ -188,6 +196,7 @@ class Local:
             "stack": "",
             "image": described.image,
             "replicas": {"wanted": described.wanted, "running": described.running},
+            **policies.shown(described),
             "settings": record.spec,
             "tasks": tasks,
             "warnings": list(described.warnings),
@@ -210,21 +219,39 @@ class Local:
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
         """Changes the number of replicas; returns when so many run.
 
-        Those that are too many may still finish a call. Raises `FunctionNotFound`,
-        `StateUnusable`, or `DeployFailed` if they don't come up.
+        One that is scaled by itself is pinned to it. Those that are too many may still finish a
+        call. Raises `FunctionNotFound`, `StateUnusable`, or `DeployFailed` if they don't come up.
         """
         name = self._record(name).name
-        fleet.rescale(self._state, name, replicas)
+
+        def say(record: Record) -> Record:
+            return replace(record.scaled(replicas), pinned=record.scale is not None)
+
+        fleet.change(self._state, name, say)
         with contextlib.suppress(NoController):
             self._settle(self._record(name), progress)
+
+    def unpin(self, name: str) -> None:
+        """Raises `FunctionNotFound`, `NoPolicy` or `StateUnusable`."""
+
+        def let_go(record: Record) -> Record:
+            if record.scale is None:
+                raise NoPolicy(record.name)
+            return replace(record, pinned=False)
+
+        fleet.change(self._state, self._record(name).name, let_go)
 
     def set_image(
         self, name: str, image: str, image_name: str, *, progress: Progress = silent
     ) -> Deployment:
         """As `deploy`, with another image of `prepare` and everything else as it is."""
-        spec = {**self._record(name).spec, "image": image, "image_name": image_name}
-        del spec["stop_grace"]
-        return self.deploy(FunctionSpec(**spec), progress=progress)
+        record = self._record(name)
+        fields = {**record.spec, "image": image, "image_name": image_name}
+        del fields["stop_grace"]
+        spec = FunctionSpec(**fields)
+        control.ask(self._state, "status")
+        code = snapshot.load(self._state, spec.image.rpartition("sha256:")[2])
+        return self._deployed(spec, code, pinned=record.pinned, progress=progress)
 
     def remove(self, name: str, *, progress: Progress = silent) -> None:
         """Removes the function; returns when its replicas are gone, their grace respected."""
@@ -297,16 +324,23 @@ class Local:
     def _record(self, name: str) -> Record:
         return self._state.records()[choose(name, dict.fromkeys(self._state.records(), ""))]
 
-    def _put(self, spec: FunctionSpec) -> tuple[Record | None, Record]:
+    def _put(self, spec: FunctionSpec, *, pinned: bool) -> tuple[Record | None, Record]:
         """Writes the function's file unless it says so already: what it was, what it is."""
-        fields = {**spec.model_dump(mode="json"), "stop_grace": spec.stop_grace}
         now = time.time()
         with self._state.changing():
             before = self._state.record(spec.name)
-            if before and before.spec == fields:
+            if not pinned:
+                spec = policies.beginning(spec, before.replicas if before else None)
+            fields = {**spec.model_dump(mode="json"), "stop_grace": spec.stop_grace}
+            if before and (before.spec, before.pinned) == (fields, pinned):
                 return before, before
-            created = before.created if before else now
-            record = Record(name=spec.name, spec=fields, created=created, updated=now)
+            record = Record(
+                name=spec.name,
+                spec=fields,
+                created=before.created if before else now,
+                updated=now,
+                pinned=pinned,
+            )
             self._state.put(record)
         return before, record
 
@@ -328,7 +362,7 @@ class Local:
         told = -1
         for status in self._news():
             now = self._state.record(record.name)
-            if now is None or now.spec != record.spec:
+            if now is None or not now.continues(record):
                 raise DeployFailed(
                     f"{record.name} was changed by somebody else meanwhile",
                     hint="`funker inspect` shows what it is now.",
@@ -342,10 +376,11 @@ class Local:
                     traceback=seen["failure"]["traceback"],
                     output_tail=self._last_output(record.name),
                 )
+            wanted = min(record.replicas, now.replicas)  # the autoscaler doesn't wait for us
             if seen["settled"] != told:
                 told = seen["settled"]
-                progress(f"{record.name}: {told} of {record.replicas} replicas up")
-            if seen["settled"] >= record.replicas:
+                progress(f"{record.name}: {told} of {wanted} replicas up")
+            if seen["settled"] >= wanted:
                 break
         if record.replicas:
             routing.wait_for_replica(self._state, record.name, patience=_HEARD_S)
@@ -355,13 +390,13 @@ class Local:
         name = record.name
         with self._state.changing():
             now = self._state.record(name)
-            if now is None or now.spec != record.spec:
+            if now is None or not now.continues(record):
                 return error
             if before is record:
                 told = "Nothing was changed."
             elif before is not None:
-                self._state.put(before)
-                told = f"The version of {name} that was deployed before is back."
+                self._state.put(before.scaled(now.replicas) if before.autoscaled else before)
+                told = f"The version of {name} that was deployed before still serves."
             elif error.traceback:
                 told = f"It stays and tries again; `funker rm {name}` removes it."
             else:
@@ -387,11 +422,13 @@ def _check(spec: FunctionSpec) -> None:
             _refuse(field, hint)
 
 
-def _warnings(spec: FunctionSpec, image: snapshot.Snapshot) -> Iterator[str]:
+def _warnings(before: Record | None, now: Record, image: snapshot.Snapshot) -> Iterator[str]:
     if image.packages:
         yield f"packages.txt: nobody installs {', '.join(image.packages)} here; have them already"
-    if spec.replicas == 0:
-        yield f"{spec.name} has no replicas: nobody answers its calls"
+    if before and before.pinned and now.scale and not now.pinned:
+        yield policies.unpinned(now.name)
+    if now.replicas == 0:
+        yield f"{now.name} has no replicas: nobody answers its calls"
 
 
 def _described(record: Record, status: control.Status) -> FunctionStatus:
@@ -404,5 +441,9 @@ def _described(record: Record, status: control.Status) -> FunctionStatus:
         running=seen.get("running", 0),
         created=record.created,
         updated=record.updated,
+        scale=record.scale,
+        pinned=record.pinned and record.scale is not None,
+        calls=record.calls,
+        isolation=record.isolation,
         warnings=(problem,) if problem else (),
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from funker.backends.base import NoController, Observed
 from funker.backends.local import control
-from funker.backends.local.state import StateDirectory
+from funker.backends.local.state import Record, StateDirectory
 from funker.rpc.errors import FunctionNotFound
 
 #: Seconds before an agent that didn't answer is asked again.
@@ -39,6 +40,11 @@ class LocalFleet:
                 running=status["functions"].get(name, {}).get("running", 0),
                 image=record.spec.get("image_name", ""),
                 problem=problem(status, name),
+                scale=record.scale,
+                pinned=record.pinned and record.scale is not None,
+                calls=record.calls,
+                isolation=record.isolation,
+                cores=len(os.sched_getaffinity(0)),
             )
             for name, record in self._state.records().items()
         ]
@@ -54,7 +60,11 @@ class LocalFleet:
 
     def scale(self, name: str, replicas: int) -> None:
         """Raises `FunctionNotFound` or `StateUnusable`."""
-        rescale(self._state, name, replicas)
+
+        def choose(record: Record) -> Record:
+            return record.scaled(replicas) if record.autoscaled else record
+
+        change(self._state, name, choose)
 
     def revive(self, name: str) -> bool:  # noqa: ARG002 - the protocol's
         """Nothing to do: the agent starts whatever shall run, however often it has failed."""
@@ -64,16 +74,16 @@ class LocalFleet:
         """Nothing is held."""
 
 
-def rescale(state: StateDirectory, name: str, replicas: int) -> None:
-    """Writes how many replicas shall run, and tells the agent if there is one."""
+def change(state: StateDirectory, name: str, how: Callable[[Record], Record]) -> None:
+    """Writes the changed record of a function, and tells the agent if there is one."""
     with state.changing():
         record = state.record(name)
         if record is None:
             raise FunctionNotFound(f'no function "{name}"', function=name)
-        if record.replicas == replicas:
+        changed = how(record)
+        if changed == record:
             return
-        spec = {**record.spec, "replicas": replicas}
-        state.put(dataclasses.replace(record, spec=spec, updated=time.time()))
+        state.put(dataclasses.replace(changed, updated=time.time()))
     tell(state)
 
 

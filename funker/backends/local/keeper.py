@@ -19,6 +19,7 @@ from funker.backends.local.pool import Failure, Pool, Start, Stop
 from funker.backends.local.process import Process
 from funker.backends.local.state import Record, StateDirectory
 from funker.rpc.errors import FunkerError
+from funker.spec import isolating
 
 #: Seconds between looks at the functions' directory, should somebody change it without a word.
 SCAN_S = 2.0
@@ -178,6 +179,7 @@ class Keeper:
             "FUNKER_KEY_FILE": str(self._state.client_key),
             "FUNKER_CANDIDATE": "1" if candidate else "",
             "FUNKER_HANDLER": spec["handler"] or image.handler,
+            **isolating(spec),
         }
         if spec["max_body"] is not None:
             environment["FUNKER_MAX_BODY"] = str(spec["max_body"])

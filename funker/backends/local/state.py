@@ -15,6 +15,7 @@ Only its owner can enter it. Files are replaced whole, so that no reader ever se
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -27,6 +28,7 @@ from typing import IO, Any
 
 from funker.backends.base import BackendError
 from funker.backends.local import places
+from funker.spec import CallPolicy, ScalePolicy, SpecError, isolating
 
 
 class StateUnusable(BackendError):
@@ -46,10 +48,40 @@ class Record:
     #: Unix times in seconds.
     created: float
     updated: float
+    #: Somebody has said a number of replicas, so the autoscaler chooses none.
+    pinned: bool = False
+
+    @property
+    def scale(self) -> ScalePolicy | None:
+        """How the autoscaler may choose the number of replicas."""
+        policy = self.spec.get("scale")  # files of older versions say nothing
+        return None if policy is None else ScalePolicy(**policy)
+
+    @property
+    def calls(self) -> CallPolicy:
+        return CallPolicy(**self.spec.get("calls", {}))
+
+    @property
+    def isolation(self) -> str:
+        return str(self.spec.get("isolation", "container"))
 
     @property
     def replicas(self) -> int:
         return int(self.spec["replicas"])
+
+    @property
+    def autoscaled(self) -> bool:
+        """Whether the autoscaler chooses the number of replicas now."""
+        return self.scale is not None and not self.pinned
+
+    def continues(self, earlier: Record) -> bool:
+        """Whether nobody has changed the function since, but for the autoscaler."""
+        if self.autoscaled and earlier.autoscaled:
+            earlier = earlier.scaled(self.replicas)
+        return self.spec == earlier.spec
+
+    def scaled(self, replicas: int) -> Record:
+        return dataclasses.replace(self, spec={**self.spec, "replicas": replicas})
 
     @property
     def grace(self) -> float:
@@ -65,6 +97,7 @@ class Record:
     def revision(self) -> str:
         """Names what its replicas depend on: others are to be replaced."""
         about = [self.spec[key] for key in ("image", "timeout", "env", "handler", "max_body")]
+        about.append(isolating(self.spec))
         text = json.dumps(about, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -159,20 +192,27 @@ class StateDirectory:
                 spec=fields["spec"],
                 created=float(fields["created"]),
                 updated=float(fields["updated"]),
+                pinned=bool(fields.get("pinned", False)),
             )
-            # Whatever a hand has changed, the agent must not trip over it later.
+            # Whatever a hand has changed, nobody must trip over it later.
             _ = record.replicas, record.grace, record.revision, record.snapshot
+            _ = record.scale, record.calls
         except FileNotFoundError:
             return None
         except OSError as error:
             with self.errors():
                 raise error
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, SpecError):
             return None
         return record
 
     def put(self, record: Record) -> None:
-        fields = {"spec": record.spec, "created": record.created, "updated": record.updated}
+        fields = {
+            "spec": record.spec,
+            "created": record.created,
+            "updated": record.updated,
+            "pinned": record.pinned,
+        }
         text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
         self.write(self.functions / f"{record.name}.json", text)
 

@@ -8,12 +8,12 @@ like those that `deploy` makes; but it belongs to its stack, and is changed ther
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from funker.backends import policies
 from funker.backends.base import (
     BackendError,
     Controller,
@@ -38,7 +38,9 @@ from funker.backends.swarm import (
     report,
     rollout,
     servicelog,
+    slots,
     surroundings,
+    trial,
 )
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import STACK_LABEL, Service
@@ -134,21 +136,25 @@ class Swarm:
     def deploy(self, spec: FunctionSpec, *, progress: Progress = silent) -> Deployment:
         """Creates or updates the service; returns when its replicas are up.
 
-        Raises `BackendError`: most of `base.py`. After a failed update the service is what it
-        was before; one that was new is removed, unless its handler alone is at fault: then it
-        stays, tries again by itself, and its callers get `init_failed`.
+        A new version is tried beside the old one first. Raises `BackendError`: most of `base.py`.
+        After a failed update the service is what it was before; one that was new is removed,
+        unless its handler alone is at fault: then it stays, tries again by itself, and its
+        callers get `init_failed`.
         """
         info = self._engine.require_manager()
         with self._engine.errors():
             before = self._store.named(spec.name)
             _check_owner(spec.name, before)
+            spec = policies.beginning(spec, slots.wanted(before["Spec"]) if before else None)
             found, outcome, restarted = self._put(spec, info, before, progress)
-            warnings = self._settle(spec.name, spec.replicas, before, outcome, progress)
+            replicas, warnings = self._settle(spec.name, before, outcome, progress)
+        if before and spec.scale and report.policies_of(before).pinned:
+            warnings.append(policies.unpinned(spec.name))
         return Deployment(
             name=spec.name,
             outcome=outcome,
             image=spec.image_name or spec.image,
-            replicas=spec.replicas,
+            replicas=replicas,
             network=overlay.NETWORK,
             restarted=restarted,
             warnings=(*found.warnings, *warnings),
@@ -202,9 +208,8 @@ class Swarm:
             name = before["Spec"]["Name"]
             _check_owner(name, before)
             wanted = report.with_image(before["Spec"], image, image_name)
-            replicas = wanted["Mode"].get("Replicated", {}).get("Replicas", 1)
             outcome, restarted = self._write(wanted, before, progress)
-            warnings = self._settle(name, replicas, before, outcome, progress)
+            replicas, warnings = self._settle(name, before, outcome, progress)
         return Deployment(
             name=name,
             outcome=outcome,
@@ -224,12 +229,14 @@ class Swarm:
                 f"{name} belongs to the stack {stack}",
                 hint=f"Take it out of the stack's file, or `docker stack rm {stack}`.",
             )
+        trial.clear(self._engine, service["Spec"]["Name"])
         self._store.remove(service, progress=progress)
 
     def scale(self, name: str, replicas: int, *, progress: Progress = silent) -> None:
         """Changes the number of replicas and nothing else, of a stack's function too.
 
-        Returns when so many run, and those that are too many have gone, their grace respected.
+        One that is scaled by itself is pinned to it. Returns when so many run, and those that are
+        too many have gone, their grace respected.
         Raises `NoNodeFits`, `ImageMissing` or `DeployFailed` if they don't come up, but the number
         stays what was asked for.
         """
@@ -251,6 +258,12 @@ class Swarm:
                     watched, lambda: self._store.tasks(service), progress=progress
                 )
             self._store.settle(service, progress=progress)
+
+    def unpin(self, name: str) -> None:
+        """Removes the label `funker.scale.pinned`. Raises `NoPolicy`."""
+        service = self._store.function(name)
+        with self._engine.errors():
+            self._store.unpin(service)
 
     def transport(self, name: str | None = None) -> AbstractContextManager[Transport]:
         """A relay to this function, or to all on the network `funker`.
@@ -333,6 +346,8 @@ class Swarm:
         if same(wanted, current):
             return "unchanged", False
         restarted = not same(wanted["TaskTemplate"], current["TaskTemplate"])
+        if restarted:
+            trial.run(self._engine, wanted, progress=progress)
         progress(f"updating the service {wanted['Name']}")
         self._store.update(before["ID"], wanted)
         return "updated", restarted
@@ -342,15 +357,17 @@ class Swarm:
     def _settle(
         self,
         name: str,
-        replicas: int,
         before: Service | None,
         outcome: Outcome,
         progress: Progress,
-    ) -> list[str]:
-        """Waits for what was written, or undoes it; returns warnings."""
+    ) -> tuple[int, list[str]]:
+        """Waits for what was written, or undoes it; the number of replicas, and warnings."""
         after = self._store.existing(name)
+        # A global service runs on as many nodes as there are: one of them is enough to know.
+        replicas = slots.wanted(after["Spec"])
+        replicas = 1 if replicas is None else replicas
         try:
-            return self._wait(after, replicas, progress)
+            return replicas, self._wait(after, replicas, progress)
         except (DeployFailed, NoNodeFits, ImageMissing) as error:
             raise self._undone(error, before, after, outcome) from error.__cause__
 
@@ -365,7 +382,14 @@ class Swarm:
             wanted=replicas,
             started=time.monotonic(),
         )
-        fetch = functools.partial(self._store.tasks, service)
+        autoscaled = report.policies_of(service).followed is not None
+
+        def fetch() -> list[rollout.Task]:
+            if autoscaled:  # it doesn't wait for us: those that it takes away needn't come up
+                newest = self._store.existing(name)
+                watched.wanted = min(watched.wanted, slots.wanted(newest["Spec"]) or 0)
+            return self._store.tasks(service)
+
         rollout.wait_for_tasks(watched, fetch, progress=progress)
         try:
             with self.transport(name) as relay:
@@ -383,7 +407,7 @@ class Swarm:
     ) -> BackendError:
         """Puts back what was before; returns the error with the output and what became of it."""
         if isinstance(error, DeployFailed) and not error.output_tail:
-            error.output_tail = self._last_output(after)
+            error.output_tail = servicelog.tail(self._engine, after, _TAIL)
         name = after["Spec"]["Name"]
         if outcome == "unchanged":
             told = "Nothing was changed."
@@ -397,12 +421,6 @@ class Swarm:
             told = f"{name} was removed again."
         error.hint = f"{error.hint} {told}".strip()
         return error
-
-    def _last_output(self, service: Service) -> str:
-        lines = servicelog.read(
-            self._engine, service, follow=False, tail=_TAIL, since=None, timestamps=False
-        )
-        return "\n".join(line.text for line in lines)
 
 
 def _by_name(status: FunctionStatus) -> str:

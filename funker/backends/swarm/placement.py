@@ -16,6 +16,8 @@ from funker.spec import FunctionSpec
 
 Node = Mapping[str, Any]
 
+_NANO = 1_000_000_000
+
 #: Other names for the same architectures.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "armhf": "arm"}
 
@@ -62,12 +64,49 @@ def place(spec: FunctionSpec, nodes: Sequence[Node], *, builder: str, pinned: bo
 
 def fits(spec: FunctionSpec, node: Node) -> bool:
     """Whether the node meets the spec's constraints and platform."""
-    platform = (node.get("Description") or {}).get("Platform") or {}
-    if spec.platform and platform.get("OS"):
+    if spec.platform:
         system, architecture, *_ = spec.platform.split("/")
-        if platform["OS"] != system or _common(platform["Architecture"]) != _common(architecture):
+        if not _is_of({"OS": system, "Architecture": architecture}, node):
             return False
     return all(_meets(constraint, node) for constraint in spec.constraints)
+
+
+def cores(template: Mapping[str, Any], nodes: Sequence[Node]) -> int:
+    """Cores of the nodes on which tasks of this template may run now; at least one."""
+    placement = template.get("Placement") or {}
+    platforms = placement.get("Platforms") or []
+    return max(
+        1,
+        sum(
+            int(_resources(node).get("NanoCPUs") or 0) // _NANO
+            for node in nodes
+            if _is_up(node)
+            and all(_meets(constraint, node) for constraint in placement.get("Constraints") or [])
+            and (not platforms or any(_is_of(platform, node) for platform in platforms))
+        ),
+    )
+
+
+def _is_up(node: Node) -> bool:
+    return (
+        node["Spec"].get("Availability") == "active"
+        and (node.get("Status") or {}).get("State") == "ready"
+    )
+
+
+def _is_of(platform: Mapping[str, str], node: Node) -> bool:
+    """Whether it is of this platform, as far as both say."""
+    actual = (node.get("Description") or {}).get("Platform") or {}
+    system, architecture = platform.get("OS"), platform.get("Architecture")
+    return (not system or not actual.get("OS") or system == actual["OS"]) and (
+        not architecture
+        or not actual.get("Architecture")
+        or _common(architecture) == _common(actual["Architecture"])
+    )
+
+
+def _resources(node: Node) -> Mapping[str, Any]:
+    return (node.get("Description") or {}).get("Resources") or {}
 
 
 def _meets(constraint: str, node: Node) -> bool:

@@ -114,9 +114,8 @@ def _under_way(engine: Engine, names: Collection[str]) -> bool:
 
 def _failed(engine: Engine, service: Service, problem: str, details: str = "") -> ControllerFailed:
     name = service["Spec"]["Name"]
-    lines = servicelog.read(engine, service, follow=False, tail=_TAIL, since=None, timestamps=False)
     return ControllerFailed(
         f"{name} {problem}{': ' + details if details else ''}",
         hint=f"See `docker service ps --no-trunc {name}`. {_GOES_ON}",
-        output_tail="\n".join(line.text for line in lines),
+        output_tail=servicelog.tail(engine, service, _TAIL),
     )

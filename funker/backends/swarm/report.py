@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from funker.backends import policies
 from funker.backends.base import FunctionStatus
+from funker.backends.policies import Policies
 from funker.backends.swarm import advice, overlay, rollout
 from funker.spec import FUNCTION_LABEL, IMAGE_LABEL
 
@@ -31,6 +34,26 @@ def labels(service: Service) -> dict[str, str]:
 def stack(service: Service) -> str:
     """The stack that it belongs to, or nothing."""
     return labels(service).get(STACK_LABEL, "")
+
+
+def policies_of(service: Service) -> Policies:
+    """How it scales, and what may be done with its calls."""
+    told = policies.read(labels(service))
+    if told.scale is None or "Replicated" in service["Spec"]["Mode"]:
+        return told
+    mode = ", ".join(service["Spec"]["Mode"]).lower()
+    problem = f"it has labels of scaling, but its mode is {mode}; only `replicated` can be scaled"
+    return replace(told, scale=None, pinned=False, problems=(*told.problems, problem))
+
+
+def isolation(service: Service) -> str:
+    """What is fresh for each call, as its replicas are told: `container` or `process`."""
+    return advice.variables(container(service)).get("FUNKER_ISOLATION") or "container"
+
+
+def is_updating(service: Service) -> bool:
+    """Whether its replicas are being replaced by those of another version."""
+    return (service.get("UpdateStatus") or {}).get("State") in ("updating", "rollback_started")
 
 
 def container(service: Service) -> dict[str, Any]:
@@ -71,6 +94,7 @@ def relay_env(service: Service | None) -> dict[str, str]:
 def status(service: Service) -> FunctionStatus:
     """One row of a list."""
     counts = service.get("ServiceStatus") or {}
+    told = policies_of(service)
     return FunctionStatus(
         name=service["Spec"]["Name"],
         image=image(service),
@@ -80,7 +104,14 @@ def status(service: Service) -> FunctionStatus:
         updated=unix_time(service["UpdatedAt"]),
         stack=stack(service),
         reference=str(container(service).get("Image") or ""),
-        warnings=tuple(item.problem for item in advice.advise(service["Spec"]) if item.serious),
+        scale=told.scale,
+        pinned=told.pinned,
+        calls=told.calls,
+        isolation=isolation(service),
+        warnings=(
+            *told.problems,
+            *(item.problem for item in advice.advise(service["Spec"]) if item.serious),
+        ),
     )
 
 
@@ -111,6 +142,7 @@ def details(
         "stack": row.stack,
         "image": row.image,
         "replicas": {"wanted": row.wanted, "running": row.running},
+        **policies.shown(row),
         "created": service["CreatedAt"],
         "updated": service["UpdatedAt"],
         "networks": [network["Name"] for network in joined],

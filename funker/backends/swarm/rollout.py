@@ -134,12 +134,13 @@ def wait_for_handler(
     started = time.monotonic()
     progress(f"{rollout.name}: asking whether the handler is loaded")
     heard = False
-    while True:
+    while rollout.wanted:  # else they are all gone by now, as they should be
         pong = ping()
         # Replicas of the version before may still be there: only the new ones' word counts.
         new = not pong.replica or pong.replica.rpartition(".")[2] in rollout.tasks
-        if not new:
+        if not new or pong.state == "absent":
             rollout.look(fetch(), time.monotonic())
+        if not new:
             new = pong.replica.rpartition(".")[2] in rollout.tasks
         heard = heard or (new and pong.state != "absent")
         match pong.state:

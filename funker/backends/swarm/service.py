@@ -18,7 +18,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from funker.spec import FUNCTION_LABEL, IMAGE_LABEL, FunctionSpec
+from funker.backends import policies
+from funker.spec import FUNCTION_LABEL, IMAGE_LABEL, FunctionSpec, isolating
 from funker.spec.attachments import Mount
 from funker.spec.values import check_constraint
 
@@ -69,8 +70,8 @@ def service_spec(spec: FunctionSpec, around: Surroundings) -> dict[str, Any]:
 
 
 def labels(spec: FunctionSpec) -> dict[str, str]:
-    """The service's labels: the user's, and those that make it a function."""
-    own = {FUNCTION_LABEL: "true"}
+    """The service's labels: the user's, its policies, and those that make it a function."""
+    own = {FUNCTION_LABEL: "true", **policies.labels(spec)}
     if spec.image_name:
         own[IMAGE_LABEL] = spec.image_name
     return dict(sorted({**spec.labels, **own}.items()))
@@ -102,7 +103,7 @@ def environment(spec: FunctionSpec) -> dict[str, str]:
         variables["FUNKER_HANDLER"] = spec.handler
     if spec.max_body is not None:
         variables["FUNKER_MAX_BODY"] = str(spec.max_body)
-    return variables
+    return variables | isolating(dict(spec))
 
 
 def same(one: Any, other: Any) -> bool:

@@ -47,6 +47,12 @@ def read(
         yield line if timestamps else replace(line, time="")
 
 
+def tail(engine: Engine, service: dict[str, Any], lines: int) -> str:
+    """The last lines as one text. Raises `BackendError`."""
+    read_lines = read(engine, service, follow=False, tail=lines, since=None, timestamps=False)
+    return "\n".join(line.text for line in read_lines)
+
+
 def _wish(*, follow: bool, tail: int | None, since: float | None) -> dict[str, str]:
     return {
         "follow": "1" if follow else "0",

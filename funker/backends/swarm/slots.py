@@ -51,19 +51,29 @@ def why_missing(spec: dict[str, Any], tasks: Sequence[Task]) -> str:
     for task in newest.values():
         if rollout.state(task) == "pending" and rollout.problem(task):
             return rollout.problem(task)
+    last = _last_end(tasks)
+    if number := dead(spec, tasks):
+        verb = "replica has" if number == 1 else "replicas have"
+        return f"{number} {verb} ended, and the restart policy starts none{last}"
+    return why_ending(tasks)
+
+
+def why_ending(tasks: Sequence[Task]) -> str:
+    """The swarm's words for why replicas end by themselves, again and again; or nothing."""
+    slots = {_slot(task) for task in tasks}
+    running = {_slot(task) for task in tasks if rollout.state(task) == "running"}
+    last = _last_end(tasks)
+    return f"replicas end{last}" if last and running < slots else ""
+
+
+def _last_end(tasks: Sequence[Task]) -> str:
+    """ ": " and what most of those that failed have failed of; empty if none has."""
     ends = collections.Counter(
         rollout.problem(task)
         for task in tasks
         if rollout.state(task) in ("failed", "rejected") and rollout.problem(task)
     )
-    last = f": {ends.most_common(1)[0][0]}" if ends else ""
-    if number := dead(spec, tasks):
-        verb = "replica has" if number == 1 else "replicas have"
-        return f"{number} {verb} ended, and the restart policy starts none{last}"
-    running = sum(rollout.state(task) == "running" for task in newest.values())
-    if running < len(newest) and last:
-        return f"replicas end{last}"
-    return ""
+    return f": {ends.most_common(1)[0][0]}" if ends else ""
 
 
 def _slot(task: Task) -> str:

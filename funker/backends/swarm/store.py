@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from typing import Any
 
 import docker.errors
 
-from funker.backends import names
-from funker.backends.base import BackendError, NameTaken, Progress
+from funker.backends import names, policies
+from funker.backends.base import BackendError, NameTaken, NoPolicy, Progress
 from funker.backends.swarm import overlay, report, rollout, slots
 from funker.backends.swarm.engine import Engine
 from funker.backends.swarm.report import Service
@@ -83,13 +84,20 @@ class Store:
             raise overlay.gone(exc) or exc from exc.__cause__
 
     def update(self, identity: str, wanted: dict[str, Any]) -> None:
-        """Writes the spec on the service's newest version, whoever wrote that."""
+        """Writes the spec on the service's newest version, whoever wrote that.
+
+        What the autoscaler has chosen meanwhile stays, as far as the new policy allows.
+        """
+        policy = policies.read(wanted.get("Labels") or {}).followed
         for attempt in itertools.count(1):
-            version = self._engine.api.inspect_service(identity)["Version"]["Index"]
+            newest: Service = self._engine.api.inspect_service(identity)
+            now = slots.wanted(newest["Spec"])
+            if policy and now is not None and report.policies_of(newest).followed:
+                wanted["Mode"] = {"Replicated": {"Replicas": max(1, policy.clamp(now))}}
             try:
                 self._engine.api.update_service(
                     identity,
-                    version,
+                    newest["Version"]["Index"],
                     task_template=wanted["TaskTemplate"],
                     name=wanted["Name"],
                     labels=wanted.get("Labels") or {},
@@ -106,20 +114,53 @@ class Store:
     def scale(self, service: Service, replicas: int) -> bool:
         """Changes the number of replicas in the newest spec and nothing else; whether it did.
 
-        Raises `BackendError` for a service that isn't asked for a number.
+        One that is scaled by itself is pinned to it. Raises `BackendError` for a service that
+        isn't asked for a number.
+        """
+
+        def say(newest: Service) -> None:
+            _set_replicas(newest["Spec"], replicas)
+            if report.policies_of(newest).scale is not None:
+                newest["Spec"]["Labels"][policies.PINNED] = "true"
+
+        return self._edit(service, say)
+
+    def autoscale(self, service: Service, replicas: int) -> bool:
+        """The same for the autoscaler: only if it is to choose the number; whether it did.
+
+        One request, if nobody has changed the service since it was read.
+        """
+
+        def choose(newest: Service) -> None:
+            if report.policies_of(newest).followed is not None:
+                _set_replicas(newest["Spec"], replicas)
+
+        return self._edit(service, choose, known=service)
+
+    def unpin(self, service: Service) -> bool:
+        """Has the autoscaler choose again; whether it didn't already. Raises `NoPolicy`."""
+
+        def let_go(newest: Service) -> None:
+            if report.policies_of(newest).scale is None:
+                raise NoPolicy(newest["Spec"]["Name"], stack=report.stack(newest))
+            newest["Spec"]["Labels"].pop(policies.PINNED, None)
+
+        return self._edit(service, let_go)
+
+    def _edit(
+        self, service: Service, change: Callable[[Service], None], known: Service | None = None
+    ) -> bool:
+        """Changes the newest spec, whoever wrote that; whether there was something to change.
+
+        `known` is the service as it was read: the first try is on that version.
         """
         for attempt in itertools.count(1):
-            newest: Service = self._engine.api.inspect_service(service["ID"])
-            spec = newest["Spec"]
-            if (now := slots.wanted(spec)) is None:
-                raise BackendError(
-                    f"{spec['Name']} has no number of replicas (its mode is "
-                    f"{', '.join(spec['Mode']).lower()})",
-                    hint="Only services of the mode `replicated` can be scaled.",
-                )
-            if now == replicas:
+            newest: Service = known or self._engine.api.inspect_service(service["ID"])
+            newest, known = copy.deepcopy(newest), None
+            before = copy.deepcopy(newest["Spec"])
+            change(newest)
+            if newest["Spec"] == before:
                 return False
-            spec["Mode"]["Replicated"]["Replicas"] = replicas
             try:
                 self._write(newest)
                 return True
@@ -208,6 +249,16 @@ class Store:
             return rollout.state(self._engine.api.inspect_task(task)) in _OVER
         except docker.errors.NotFound:
             return True
+
+
+def _set_replicas(spec: dict[str, Any], replicas: int) -> None:
+    if slots.wanted(spec) is None:
+        raise BackendError(
+            f"{spec['Name']} has no number of replicas (its mode is "
+            f"{', '.join(spec['Mode']).lower()})",
+            hint="Only services of the mode `replicated` can be scaled.",
+        )
+    spec["Mode"]["Replicated"]["Replicas"] = replicas
 
 
 def _is_outdated(error: docker.errors.APIError) -> bool:

@@ -48,8 +48,9 @@ LOAD_S = 120.0
 #: Seconds that a replica whose handler can't be loaded lingers, telling callers why. Then it
 #: exits for a fresh try; the wait keeps a broken function from spinning in the engine.
 FAILED_S = 5.0
-#: Seconds for which an outcome that nobody has acknowledged is kept.
-HOLD_S = 30.0
+#: Seconds for which an outcome that nobody has acknowledged is kept: those of the first second of
+#: an outage of 30 s, and the time for router and callers to find one another again.
+HOLD_S = 40.0
 #: Seconds before a caller that disconnected is given up: it may reconnect and ask again.
 GONE_S = 2.0
 #: Seconds after which the router hears that a call runs. Of a shorter one it hears the outcome

@@ -164,7 +164,7 @@ def test_a_broken_update_is_undone_and_what_worked_goes_on(up: Any) -> None:
     with pytest.raises(DeployFailed, match="ZeroDivisionError") as failed:
         up.deploy("1 / 0")
     assert 'handler.py", line 1' in failed.value.traceback
-    assert failed.value.hint.endswith("The version of add that was deployed before is back.")
+    assert failed.value.hint.endswith("The version of add that was deployed before still serves.")
     assert [up.call(x=number, y=1) for number in range(3)] == [1, 2, 3]
     assert up.backend.find("add").warnings == ()
 
