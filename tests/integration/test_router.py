@@ -303,6 +303,23 @@ def test_calls_through_the_router_are_answered_and_run_once(pool, hub, threads):
     assert (status["calls"], status["errors"]) == (40, 0)
 
 
+def test_a_replica_with_slots_runs_as_many_calls_at_once_and_stays(serve, hub, threads):
+    code = "import os, time\ndef handle(n): time.sleep(0.01); return [n, os.getpid(), time.time()]"
+    slots = {"FUNKER_ISOLATION": "process", "FUNKER_SLOTS": "3"}
+    served = serve(code, name="work", **slots, **hub.variables)
+    answers = list(threads.map(lambda n: work()(n=n), range(100)))
+    assert [n for n, _, _ in answers] == list(range(100))
+    assert len({pid for _, pid, _ in answers}) == 100
+    status = hub.until("work", queued=0, busy=0, free=1)
+    assert (status["calls"], status["errors"]) == (100, 0)
+    (replica,) = status["replicas"]
+    assert (status["slots"], replica["residue"] != "") == (3, True)
+    # One that is told to leave takes no more, and the next one does.
+    os.kill(served.front, signal.SIGTERM)
+    assert [work()(n=n)[0] for n in range(5)] == list(range(5))
+    assert served.next_exit().status == 0
+
+
 def test_an_error_comes_with_its_traceback_and_output(pool):
     pool(code="def handle(x):\n        print('printed')\n        return 1 / x")
     with pytest.raises(funker.FunctionError, match="ZeroDivisionError") as caught:

@@ -155,7 +155,7 @@ def stay_at_exit():
 
 def kill_all():
     os.kill(-1, signal.SIGKILL)
-    time.sleep(60)
+    return "alone"
 
 
 def where():

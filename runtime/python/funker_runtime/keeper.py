@@ -5,6 +5,10 @@ waits for its call or runs it; the next is forked already, so that a fork is nev
 call. When a worker has ended, the keeper clears up after it, and only then hands over the next: one
 call at a time runs beneath a keeper, and what descends from it is that call's own.
 
+A process pays for each page of memory that it writes to after a fork, and Python writes wherever it
+looks. So what is done for each call is done with as little of Python as can be, and in the keeper
+rather than in the worker.
+
 It has one thread, decides nothing and is told nothing: a worker that must end is killed by the
 front. What it says goes to the front (`tree`), descriptors with it:
 
@@ -25,6 +29,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -78,9 +83,13 @@ class Keeper:
         # The pipes are the slot's, whoever its worker is: nobody writes to them but the one call.
         out, self._out = os.pipe()
         err, self._err = os.pipe()
-        self._say({"slot": number, "pipes": True}, (out, err))
+        self._say('"pipes":true', out, err)
         os.close(out)
         os.close(err)
+        self._pipes = tuple(
+            (number, pipe, f"/proc/self/fd/{pipe}")
+            for number, pipe in ((1, self._out), (2, self._err))
+        )
 
     def run(self) -> NoReturn:
         signal.signal(signal.SIGTERM, _leave)
@@ -99,20 +108,20 @@ class Keeper:
 
     def _keep(self) -> NoReturn:
         current = self._forked()
-        self._hand(current, {})
+        self._hand(current, "")
         while True:
             following = self._forked()
             status = self._wait(current)
-            news = {"died": status}
+            news = f',"died":{status}'
             if status:  # there may be a lot to clear up, and an error waits for this
-                self._say({"slot": self._number, **news})
-                news = {}
+                self._say(news[1:])
+                news = ""
             until = time.monotonic() + CLEAN_S
             keep = {following.pid: following.directory}
             left = cleanup.clean(self._confinement, current.pid, current.directory, keep, until)
             os.waitpid(current.pid, 0)
             if left:
-                self._say({"slot": self._number, "left": left})
+                self._say(f'"left":{json.dumps(left)}')
                 signal.pause()
             current = self._living(following)
             self._hand(current, news)
@@ -135,37 +144,46 @@ class Keeper:
         print("funker: processes die before they are given a call", file=sys.stderr)
         sys.exit(1)
 
-    def _hand(self, current: Worker, news: dict[str, int]) -> None:
-        fds = (current.link.fileno(), current.pidfd)
-        self._say({"slot": self._number, "next": True, **news}, fds)
+    def _hand(self, current: Worker, news: str) -> None:
+        # Now: when it was forked, the call before may have been at them still.
+        for pipe in (self._out, self._err):
+            _renew(pipe)
+        self._say(f'"next":true{news}', current.link.fileno(), current.pidfd)
         current.link.close()
         os.close(current.pidfd)
 
-    def _say(self, news: dict[str, object], fds: tuple[int, ...] = ()) -> None:
-        socket.send_fds(self._tree, [json.dumps(news).encode()], fds)
+    def _say(self, news: str, *fds: int) -> None:
+        # Neither json nor send_fds: each looks at a hundred pages of memory.
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))
+        text = f'{{"slot":{self._number},{news}}}'
+        self._tree.sendmsg([text.encode()], [rights] if fds else ())
 
     # Workers
 
     def _forked(self) -> Worker:
         """A new worker. Waits while the machine has no room for one."""
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 return self._fork()
-            time.sleep(RETRY_S)  # for room that others make, who don't tell
+            except OSError:
+                time.sleep(RETRY_S)  # for room that others make, who don't tell
 
     def _fork(self) -> Worker:
         directory = self._confinement.take()
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
-            for number, pipe in enumerate((self._out, self._err), 1):
-                _renew(pipe)
-                fd = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
+            for number, pipe, path in self._pipes:
+                try:
+                    fd = os.open(path, os.O_WRONLY)
+                except PermissionError:  # the call that runs has changed its mode
+                    _renew(pipe)
+                    fd = os.open(path, os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
             link, workers_link = kernel.message_pair()
-            with workers_link:
-                if (pid := os.fork()) == 0:
-                    self._live(link, workers_link)
+            if (pid := os.fork()) == 0:
+                self._live(link, workers_link)
+            workers_link.close()
             return Worker(pid, directory, link, os.pidfd_open(pid))
         except BaseException:
             self._confinement.give_back(directory, time.monotonic() + CLEAN_S)
