@@ -114,7 +114,7 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Memory:
+class History:
     """What `decide` remembers of one function. Times are seconds on one monotonic clock."""
 
     #: When it was first seen or last deployed: nobody is idle before.
@@ -150,33 +150,33 @@ class Memory:
         return self.targets[0][1]
 
 
-def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision:
+def decide(stats: Stats, policy: Policy, history: History, now: float) -> Decision:
     """How many replicas the function shall have from now on. `now` never goes back."""
     if stats.waiting or stats.inflight:
-        memory.used_at = now
-    if not memory.targets:
-        memory.targets.append((now, stats.wanted))
+        history.used_at = now
+    if not history.targets:
+        history.targets.append((now, stats.wanted))
     uncapped, cause, reason = _target(stats, policy)
     target = min(uncapped, policy.max)
     # What the reconciler hasn't seen itself, it hears: another one may have run until now.
     heard = math.inf if stats.last_call_s is None else stats.last_call_s
-    quiet = min(now - max(memory.used_at, memory.since), heard)
+    quiet = min(now - max(history.used_at, history.since), heard)
     if not policy.min and not target and stats.wanted and quiet < policy.idle:
         target, cause, reason = 1, "held", f"kept until nobody has called for {policy.idle:g} s"
     elif not policy.min and quiet >= policy.idle:
-        memory.targets.clear()
+        history.targets.clear()
         target, cause, reason = 0, "idle", f"nobody has called for {policy.idle:g} s"
-    highest = memory.highest(target, now)
-    _note_failure(stats, memory, now)
-    if (stats.failing or memory.resting or memory.trying) and target:
-        wanted, reason = _held_back(stats, policy, memory)
+    highest = history.highest(target, now)
+    _note_failure(stats, history, now)
+    if (stats.failing or history.resting or history.trying) and target:
+        wanted, reason = _held_back(stats, policy, history)
         cause = "failing"
     elif target > stats.wanted:
-        more = max(stats.room if now >= memory.again_at else 0, int(not stats.wanted))
+        more = max(stats.room if now >= history.again_at else 0, int(not stats.wanted))
         wanted = min(target, stats.wanted + more)
         if wanted < target:
             reason = f"{reason}, as its replicas start"
-        if now < memory.again_at:
+        if now < history.again_at:
             cause, reason = "failing", f"it couldn't serve until a moment ago; {reason}"
     elif target < stats.wanted and cause != "idle":
         # While there is an update, those that would leave may be the only ones that can serve.
@@ -188,7 +188,7 @@ def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision
         wanted = target
     if wanted == policy.max < uncapped and cause != "failing":
         cause, reason = "max", f"its maximum is {policy.max}; {reason}"
-    limit = _limit(stats, policy, wanted, target, memory, now)
+    limit = _limit(stats, policy, wanted, target, history, now)
     return Decision(wanted, cause, reason, _words(limit, stats, policy), limit)
 
 
@@ -244,11 +244,14 @@ def _calls_words(stats: Stats) -> str:
     return f"{stats.waiting} call{' waits' if stats.waiting == 1 else 's wait'}"
 
 
-def _held_back(stats: Stats, policy: Policy, memory: Memory) -> tuple[int, str]:
+def _held_back(stats: Stats, policy: Policy, history: History) -> tuple[int, str]:
     """How many replicas of a function that can't serve, and why."""
-    if memory.resting:
-        return 0, f"its replicas end before they are ready: one is tried after {memory.backoff:g} s"
-    if memory.trying:
+    if history.resting:
+        return (
+            0,
+            f"its replicas end before they are ready: one is tried after {history.backoff:g} s",
+        )
+    if history.trying:
         return 1, "one is tried"
     # Those of an older version may serve until an update is over.
     at_most = stats.wanted if stats.updating else math.ceil(stats.inflight / stats.slots)
@@ -256,24 +259,24 @@ def _held_back(stats: Stats, policy: Policy, memory: Memory) -> tuple[int, str]:
     return min(max(1, stats.wanted), at_most), "its replicas can't serve"
 
 
-def _note_failure(stats: Stats, memory: Memory, now: float) -> None:
+def _note_failure(stats: Stats, history: History, now: float) -> None:
     if stats.ready:
-        memory.resting = memory.trying = False
-    if memory.resting and now >= memory.again_at:
-        memory.resting, memory.trying = False, True
+        history.resting = history.trying = False
+    if history.resting and now >= history.again_at:
+        history.resting, history.trying = False, True
     if not stats.failing:
         return
-    if now - memory.failed_at > BACKOFF_MAX + memory.backoff:
-        memory.backoff = 0.0  # that was long ago
-    if now >= memory.again_at:
-        memory.backoff = min(max(BACKOFF, 2 * memory.backoff), BACKOFF_MAX)
-        memory.again_at = now + memory.backoff
-        memory.resting, memory.trying = stats.ending and not stats.updating, False
-    memory.failed_at = now
+    if now - history.failed_at > BACKOFF_MAX + history.backoff:
+        history.backoff = 0.0  # that was long ago
+    if now >= history.again_at:
+        history.backoff = min(max(BACKOFF, 2 * history.backoff), BACKOFF_MAX)
+        history.again_at = now + history.backoff
+        history.resting, history.trying = stats.ending and not stats.updating, False
+    history.failed_at = now
 
 
 def _limit(
-    stats: Stats, policy: Policy, wanted: int, target: int, memory: Memory, now: float
+    stats: Stats, policy: Policy, wanted: int, target: int, history: History, now: float
 ) -> Literal["", "engine", "max"]:
     """What keeps calls waiting, once it has for a while."""
     starts = STARTS_PER_CORE * stats.cores
@@ -285,14 +288,14 @@ def _limit(
         elif wanted >= policy.max:
             limit = "max"
     if limit:
-        if now - memory.short_at > PAUSE:
-            memory.short_since = now
-        memory.short_at = now
-        if now - memory.short_since >= SHORT:
-            memory.limit = limit
-    elif now - memory.short_at > RELIEF:
-        memory.limit = ""
-    return memory.limit
+        if now - history.short_at > PAUSE:
+            history.short_since = now
+        history.short_at = now
+        if now - history.short_since >= SHORT:
+            history.limit = limit
+    elif now - history.short_at > RELIEF:
+        history.limit = ""
+    return history.limit
 
 
 def _words(limit: Literal["", "engine", "max"], stats: Stats, policy: Policy) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 from funker.backends.base import Observed
 from funker.controller import autoscaler, starts
-from funker.controller.autoscaler import Decision, Memory, Stats
+from funker.controller.autoscaler import Decision, History, Stats
 from funker.controller.commands import Command, Say, Scale
 from funker.controller.starts import Growth
 
@@ -46,7 +46,7 @@ class Scaling:
         """Take in what a function is like now."""
         pool = self._pools.get(function.name)
         if pool is None:
-            self._pools[function.name] = _Pool(function, Memory(since=now))
+            self._pools[function.name] = _Pool(function, History(since=now))
             return []
         return pool.see(function, now)
 
@@ -65,7 +65,7 @@ class Scaling:
     def router_is_new(self, now: float) -> None:
         """It hasn't heard of the calls before it."""
         for pool in self._pools.values():
-            pool.memory.since = now
+            pool.history.since = now
 
     def hear(self, about: Mapping[str, Mapping[str, Any]], now: float) -> list[Command]:
         """What to do after the router has told its figures of these functions."""
@@ -92,7 +92,7 @@ class Scaling:
     def trouble(self, name: str) -> str:
         """Why the number can't be set, or there shall be no replica; empty in good times."""
         pool = self._pools[name]
-        if pool.is_scaled and (pool.memory.resting or pool.memory.trying):
+        if pool.is_scaled and (pool.history.resting or pool.history.trying):
             return pool.trouble or "its replicas end before they are ready: one is tried at times"
         return pool.trouble
 
@@ -118,7 +118,7 @@ class _Pool:
     """One function."""
 
     seen: Observed
-    memory: Memory
+    history: History
     #: What the router told last.
     about: Mapping[str, Any] = field(default_factory=dict)
     #: How many replicas shall run, as far as it was set by us or is accepted; and are to run now.
@@ -145,8 +145,8 @@ class _Pool:
     hand_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self.accept(self.seen, self.memory.since)
-        self.changed_at = self.served_at = self.memory.since
+        self.accept(self.seen, self.history.since)
+        self.changed_at = self.served_at = self.history.since
 
     @property
     def is_scaled(self) -> bool:
@@ -155,7 +155,7 @@ class _Pool:
 
     def accept(self, function: Observed, now: float) -> None:
         """Go on from the number that it has, as if it had been chosen now."""
-        self.memory.highest(function.wanted, now)
+        self.history.highest(function.wanted, now)
         self.number = self.choice = self.said = function.wanted
         self.decision = None
         self.reason = ""
@@ -170,8 +170,8 @@ class _Pool:
             before.updating,
         )
         if deployed:
-            self.memory.since = self.served_at = now
-            self.memory.forgive()
+            self.history.since = self.served_at = now
+            self.history.forgive()
         if function.wanted == self.number:
             return []
         if not (was_scaled and self.is_scaled):
@@ -181,7 +181,7 @@ class _Pool:
         # A deploy tries its handler with one replica at least.
         if deployed or function.updating or function.wanted == max(1, function.scale.min):
             self.accept(function, now)
-            self.memory.since = now
+            self.history.since = now
             return []
         was_said, self.hand_at = now < self.hand_at + SAY_HAND, now
         if was_said:
@@ -232,7 +232,7 @@ class _Pool:
         assert self.seen.scale is not None
         before, self.decision = (
             self.decision,
-            autoscaler.decide(self.stats(room), self.seen.scale, self.memory, now),
+            autoscaler.decide(self.stats(room), self.seen.scale, self.history, now),
         )
         self.choice = self.decision.wanted
         if before is None or (before.cause != self.decision.cause and self.choice == self.number):

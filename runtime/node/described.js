@@ -59,7 +59,7 @@ function traceback(error, depth = 0) {
 
 /** Whether a frame is the runtime's or Node's own. */
 function isOurs(line) {
-  return line.includes('node:internal/') || line.includes(`${RUNTIME}/`)
+  return /[( ]node:/.test(line) || line.includes(`${RUNTIME}/`)
 }
 
 function beginning(text) {

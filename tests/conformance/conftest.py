@@ -33,10 +33,16 @@ class Nursery:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Each test runs with each runtime of the table, or with those of its file's ISOLATION."""
+    """Each test runs with each runtime of the table, unless its file says which.
+
+    ISOLATION = "process" in a file: with those of this isolation only. OF_THE_FRONT = True: once
+    for each front.
+    """
     if "runtime" in metafunc.fixturenames:
         wanted = getattr(metafunc.module, "ISOLATION", None)
+        of_the_front = getattr(metafunc.module, "OF_THE_FRONT", False)
         runtimes = [one for one in RUNTIMES if wanted in (None, one.isolation)]
+        runtimes = [one for one in runtimes if not (of_the_front and one.borrows_front)]
         ids = [one.id for one in runtimes]
         metafunc.parametrize("runtime", runtimes, ids=ids, indirect=True, scope="session")
 

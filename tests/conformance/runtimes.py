@@ -33,6 +33,8 @@ class Runtime:
     broken: str
     absent: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: It has the same front as another entry: what only the front does is tested there.
+    borrows_front: bool = False
     #: What has to be there beside the command; else the runtime is skipped.
     needs: Path | None = None
     #: Answers have the content type of the value that was returned.
@@ -80,6 +82,7 @@ def _exec(isolation: str) -> Runtime:
     return replace(
         python,
         name="exec",
+        borrows_front=True,
         environment={**python.environment, "FUNKER_COMMAND": "./act"},
         acts=("python", "exec"),
         handler_variable="FUNKER_COMMAND",

@@ -14,6 +14,8 @@ from tests.conformance.peers import Dial
 from tests.conformance.replica import Replica
 from tests.conformance.wire import PATIENCE, Caller
 
+OF_THE_FRONT = True
+
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[1] / "vectors" / "messages.json").read_text(encoding="utf-8")
 )

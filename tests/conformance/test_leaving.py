@@ -14,6 +14,8 @@ from tests.conformance.peers import Dial, Start
 from tests.conformance.replica import Replica
 from tests.conformance.wire import Caller, made
 
+OF_THE_FRONT = True
+
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_an_idle_replica_with_a_bye(

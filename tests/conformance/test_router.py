@@ -14,6 +14,8 @@ from tests.conformance.peers import Dial, Peers, Routed, Start
 from tests.conformance.replica import is_gone
 from tests.conformance.runtimes import Runtime
 
+OF_THE_FRONT = True
+
 
 @pytest.mark.parametrize("secure", [True, False], ids=["keys", "plain"])
 def test_a_replica_joins_and_takes_a_call(routed: Routed, runtime: Runtime, secure: bool) -> None:

@@ -176,6 +176,12 @@ def test_exec_wc_is_a_program_whose_log_tells_its_call(
     assert funker.ok("logs", count.name, "--call", line["call"]).stdout == f"{line['text']}\n"
 
 
+def test_node_markdown_uses_its_library(deploy: Callable[..., Example]) -> None:
+    markdown = deploy("node-markdown")
+
+    assert markdown("markdown=*hello*").stdout == "<p><em>hello</em></p>\n"
+
+
 def start_redis(engine: DockerClient, name: str, secret: str, network: str) -> Service:
     """The database, as Debian has it, under its name on the network."""
     recipe = io.BytesIO(REDIS.encode())

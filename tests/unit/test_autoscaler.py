@@ -15,7 +15,7 @@ from funker.controller.autoscaler import (
     SHORT,
     WINDOW,
     Decision,
-    Memory,
+    History,
     Stats,
     decide,
 )
@@ -33,7 +33,7 @@ class Watched:
     def __init__(self, policy: ScalePolicy = POLICY, wanted: int = 1) -> None:
         self.policy = policy
         self.now = 1000.0
-        self.memory = Memory(since=self.now)
+        self.history = History(since=self.now)
         self.wanted = wanted
 
     def sees(self, seconds: float = 0.5, **figures: Any) -> Decision:
@@ -41,7 +41,7 @@ class Watched:
             self.now += 0.5
             ready = figures.get("ready", self.wanted)
             stats = Stats(**{"room": 1000, **figures, "wanted": self.wanted, "ready": ready})
-            decision = decide(stats, self.policy, self.memory, self.now)
+            decision = decide(stats, self.policy, self.history, self.now)
             self.wanted = decision.wanted
         return decision
 

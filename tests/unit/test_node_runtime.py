@@ -1,4 +1,4 @@
-"""The replica in JavaScript has tests of its own (its codec, its state machine), in node's runner."""
+"""The replica in JavaScript has tests of its own: codec, state machine; node runs them."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def check_all_answered(world: World) -> None:
     trouble=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     rules=st.just({}) | RULES,
 )
-@settings(max_examples=250 * TIMES, deadline=None)
+@settings(max_examples=200 * TIMES, deadline=None)
 def test_each_call_has_one_outcome_and_runs_at_most_once_whatever_happens(
     seed: int,
     replicas: int,
@@ -284,7 +284,7 @@ def test_half_a_minute_without_a_router_costs_callers_nothing_but_time(
     rules=RULES,
     failures=st.sampled_from([0.0, 0.2, 0.6]),
 )
-@settings(max_examples=80 * TIMES, deadline=None)
+@settings(max_examples=60 * TIMES, deadline=None)
 def test_failures_are_tried_again_as_often_as_may_be_and_no_more_run_at_once_than_may(
     seed: int, replicas: int, number: int, rules: dict[str, tables.Rules], failures: float
 ) -> None:
@@ -325,7 +325,7 @@ def test_failures_are_tried_again_as_often_as_may_be_and_no_more_run_at_once_tha
     rules=st.just({}) | RULES,
     trouble=st.sampled_from([0.0, 0.0, 0.1, 0.5]),
 )
-@settings(max_examples=120 * TIMES, deadline=None)
+@settings(max_examples=80 * TIMES, deadline=None)
 def test_a_pool_that_grows_and_shrinks_meanwhile_loses_no_call(
     seed: int,
     minimum: int,

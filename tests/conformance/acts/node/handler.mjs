@@ -66,6 +66,8 @@ export async function handle(given) {
       const command = 'sleep 60 > /dev/null 2>&1 & echo $!'
       return Number(execFileSync('setsid', ['sh', '-c', command]))
     }
+    case 'descriptors':
+      return Number(execFileSync('sh', ['-c', 'ulimit -n']))
     case 'scratch':
       writeFileSync('made', 'here')
       return `${tmpdir()}\n${process.cwd()}`

@@ -68,6 +68,8 @@ def handle(do: Any = "echo", **given: Any) -> Any:
         case "daemon":  # leaves its group and its parent
             command = "sleep 60 > /dev/null 2>&1 & echo $!"
             return int(subprocess.check_output(["setsid", "sh", "-c", command]))
+        case "descriptors":
+            return int(subprocess.check_output(["sh", "-c", "ulimit -n"]))
         case "scratch":
             Path("made").write_text("here")
             return f"{tempfile.gettempdir()}\n{Path.cwd()}"
