@@ -1,4 +1,4 @@
-"""The replica in JavaScript has tests of its own (its codec, its state machine), in node's runner."""
+"""The replica in JavaScript has tests of its own, in node's runner: its codec and state machine."""
 
 from __future__ import annotations
 
