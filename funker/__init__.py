@@ -7,6 +7,7 @@
     add(x=1, y=2);  await add.aio(x=1, y=2);  list(add.map([{"x": 1, "y": 2}]))
 
     funker.handle(add)                                   # makes a program a replica of `add`
+    @funker.after_fork                                   # runs before the handler, for each call
 
 Names are loaded when first used, so that `import funker` costs nothing.
 """
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Unauthorized,
     )
     from funker_runtime import handle
+    from funker_runtime.hooks import after_fork
 
 __version__ = "0.1.0"
 
@@ -58,12 +60,14 @@ __all__ = [
     "ReplicaLost",
     "RouterUnavailable",
     "Unauthorized",
+    "after_fork",
     "call",
     "function",
     "handle",
 ]
 
 _HOMES = {
+    "after_fork": "funker_runtime.hooks",
     "Function": "funker.rpc.client",
     "call": "funker.rpc.client",
     "function": "funker.rpc.client",

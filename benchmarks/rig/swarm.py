@@ -47,7 +47,7 @@ from funker.backends.swarm.overlay import NETWORK
 from funker.backends.swarm.service import Surroundings, service_spec
 from funker.images import builder
 from funker.rpc.keys import ROUTER_NAME
-from funker.spec import FunctionSpec, ScalePolicy, Secret
+from funker.spec import FunctionSpec, Secret
 
 #: The function, the callers and the bare programs, all in one image.
 PROGRAMS = Path(__file__).parent.parent / "programs"
@@ -137,15 +137,13 @@ class Rig:
     # Services
 
     def function(
-        self,
-        name: str,
-        *,
-        replicas: int,
-        router: Router | None = None,
-        scale: ScalePolicy | None = None,
+        self, name: str, *, replicas: int, router: Router | None = None, **settings: Any
     ) -> None:
-        """Deploy the function of `programs`: the engine starts its containers from now on."""
-        self._create(self._spec(name, replicas, router, scale))
+        """Deploy the function of `programs`: the engine starts its containers from now on.
+
+        `settings` are of its spec, such as `scale` or `isolation`.
+        """
+        self._create(self._spec(name, replicas, router, **settings))
 
     def one_shot(
         self,
@@ -282,19 +280,15 @@ class Rig:
         return created
 
     def _spec(
-        self,
-        name: str,
-        replicas: int,
-        router: Router | None = None,
-        scale: ScalePolicy | None = None,
+        self, name: str, replicas: int, router: Router | None = None, **settings: Any
     ) -> dict[str, Any]:
         spec = FunctionSpec(
             name=self.full_name(name),
             image=self._image,
             replicas=replicas,
-            scale=scale,
             env={"FUNKER_ROUTER": router.address} if router else {},
             secrets=(Secret(source=router.known_as, target=KEY),) if router and router.key else (),
+            **settings,
         )
         around = Surroundings(
             networks={str(self.network.name): str(self.network.id)},

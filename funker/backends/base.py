@@ -101,6 +101,8 @@ class LogLine:
     node: str = ""
     #: RFC 3339 with nanoseconds, if time stamps were asked for.
     time: str = ""
+    #: The id of the call that printed it; empty for what no call did, or none is known to have.
+    call: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +196,7 @@ class Fleet(Protocol):
     def revive(self, name: str) -> bool:
         """Starts replicas that shall run and that nobody will start; whether there were any.
 
-        Raises `BackendError`.
+        And ends those that are too many and that nobody will end. Raises `BackendError`.
         """
 
     def close(self) -> None:

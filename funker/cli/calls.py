@@ -65,23 +65,15 @@ def asking(session: Session, name: str | None, way: str | None) -> Iterator[tupl
         yield controller, full_name
 
 
-def show(controller: Controller, function: str, id: str, *, tail: int | None) -> None:
-    """What one call printed goes to stdout; what became of it, to stderr.
-
-    `id` may be the beginning of one. Raises UsageError if no call is meant by it, or several.
-    """
-    record = find(controller, function, id)
-    lines = str(record.get("output") or "").splitlines(keepends=True)
-    if tail is not None:
-        lines = lines[len(lines) - min(tail, len(lines)) :]
-    text = "".join(lines)
-    terminal.data(text if not text or text.endswith("\n") else f"{text}\n")
-    for line in described(record, now=time.time()):
-        terminal.note(line)
+class Forgotten(UsageError):
+    """Raised when the controller remembers no such call."""
 
 
 def find(controller: Controller, function: str, id: str) -> Mapping[str, Any]:
-    """The record of the function's call with this id, or with an id that begins like this."""
+    """The record of the function's call with this id, or with an id that begins like this.
+
+    Raises `Forgotten`, or UsageError for no id, one of several calls, or of another function's.
+    """
     wanted = id.lower()
     if not re.fullmatch(r"[0-9a-f]{1,32}", wanted):
         raise UsageError(
@@ -94,7 +86,7 @@ def find(controller: Controller, function: str, id: str) -> Mapping[str, Any]:
         records = controller.query("calls", function=function)
         found = [record for record in records if record["id"].startswith(wanted)]
     if not found:
-        raise UsageError(
+        raise Forgotten(
             f"no call {id} of {function} is remembered",
             hint=f"`funker calls {function}` lists those that are.",
         )

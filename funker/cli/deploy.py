@@ -106,6 +106,8 @@ def deploy(
         bool, typer.Option("--read-only", help="Read-only files, with a tmpfs on /tmp.")
     ] = False,
     handler: options.Handler = None,
+    runtime: options.Runtime = None,
+    program: options.Program = None,
     update: options.Update = False,
     base: options.Base = None,
     registry: Annotated[
@@ -129,10 +131,12 @@ def deploy(
 ) -> None:
     """Deploy a function and wait until it is up.
 
-    SRC needs a handler.py and nothing else. Deploying again updates the function.
+    SRC needs a handler.py, a handler.mjs or an executable `handler`, and nothing else. Deploying
+    again updates the function.
     """
     form = options.chosen(output, json, default=Format.TABLE)
-    source, called = _target(command, path, name, image=image, handler=handler, update=update)
+    told = {"handler": handler, "runtime": runtime, "program": program}
+    source, called = _target(command, path, name, image=image, update=update, **told)
     spec = _spec(
         name=called,
         image=_NO_IMAGE,
@@ -181,8 +185,8 @@ def _target(
     name: str | None,
     *,
     image: str | None,
-    handler: str | None,
     update: bool,
+    **told: str | None,
 ) -> tuple[Source | None, str]:
     """The source (None: an image is deployed as it is) and the function's name."""
     if image is not None:
@@ -191,6 +195,9 @@ def _target(
                 f"{path!r} and --image exclude each other",
                 hint="With --image only the function's name is given.",
             )
+        for flag, value in {"runtime": told["runtime"], "command": told["program"]}.items():
+            if value is not None:
+                raise UsageError(f"--{flag} and --image exclude each other")
         return None, path or name or basename(image)
     if path is None:
         raise UsageError("what to deploy is missing", hint="Usage: funker deploy SRC [NAME]")
@@ -199,7 +206,7 @@ def _target(
             f"no such directory: {path}",
             hint=f"To deploy an image that exists: funker deploy --image {path} NAME",
         )
-    source = images.opened(command, path, name=name, handler=handler, update=update)
+    source = images.opened(command, path, name=name, update=update, **told)
     return source, source.name
 
 
@@ -253,10 +260,10 @@ def _report(
         case _:
             terminal.data(f"{deployment.name}\n")
     count = deployment.replicas
-    scaled = f", {spec.scale.min} to {spec.scale.max} as needed," if spec.scale else ""
+    scaled = f" ({spec.scale.min} to {spec.scale.max} as needed)" if spec.scale else ""
     terminal.note(
         f"{deployment.name} {deployment.outcome}: {count} replica{'' if count == 1 else 's'}"
-        f"{scaled} of {deployment.image}. Call it:"
+        f" of {deployment.image}{scaled}. Call it:"
     )
     shown = example(deployment.name, source)
     terminal.note(f"  {shown.command}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,8 @@ def dev(
     timeout: foreground.Timeout = None,
     replicas: foreground.Replicas = 1,
     handler: options.Handler = None,
+    runtime: options.Runtime = None,
+    program: options.Program = None,
     base: options.Base = None,
     registry: foreground.Registry = None,
 ) -> None:
@@ -42,11 +45,14 @@ def dev(
     It runs on this machine; with --backend swarm, as a service on the swarm.
     """
     path = _local(src)
-    first = _read(path, name=name, handler=handler)
+    read = functools.partial(
+        _read, path, name=name, handler=handler, runtime=runtime, command=program
+    )
+    first = read()
     fields = foreground.fields(env, timeout, replicas)
     with foreground.opened(command.obj, first.name, None, join=True, **fields) as function:
         _show_calls(function)
-        for source in _versions(path, first, name=name, handler=handler):
+        for source in _versions(path, first, read):
             told = function.serves
             if not _deploy(function, source, base=base, registry=registry):
                 continue
@@ -68,15 +74,13 @@ def _local(src: str) -> Path:
     return Path(src)
 
 
-def _read(path: Path, *, name: str | None, handler: str | None) -> Source:
+def _read(path: Path, **told: str | None) -> Source:
     from funker.images.source import read_source
 
-    return read_source(path, name=name, handler=handler)
+    return read_source(path, **told)
 
 
-def _versions(
-    path: Path, first: Source, *, name: str | None, handler: str | None
-) -> Iterator[Source]:
+def _versions(path: Path, first: Source, read: Callable[[], Source]) -> Iterator[Source]:
     """The source, and again whenever something in it has changed that counts."""
     from watchfiles import watch
 
@@ -98,7 +102,7 @@ def _versions(
             continue
         looked = True
         try:
-            source = _read(path, name=name, handler=handler)
+            source = read()
         except FunkerError as error:
             if error.message != last:
                 terminal.fail(error)

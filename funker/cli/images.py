@@ -28,10 +28,14 @@ def build(
         typer.Option("-t", "--tag", metavar="NAME:TAG", help="One more name for the image."),
     ] = None,
     handler: options.Handler = None,
+    runtime: options.Runtime = None,
+    program: options.Program = None,
     update: options.Update = False,
 ) -> None:
     """Build a function and print its image's name."""
-    source = opened(command, path, name=name, handler=handler, update=update)
+    source = opened(
+        command, path, name=name, handler=handler, runtime=runtime, program=program, update=update
+    )
     session: Session = command.obj
     with terminal.progress() as show:
         made = session.backend().prepare(source, base=base, tag=tag, progress=show)
@@ -82,10 +86,20 @@ def opened(
     *,
     name: str | None = None,
     handler: str | None = None,
+    runtime: str | None = None,
+    program: str | None = None,
     update: bool = False,
 ) -> Source:
     """The source at SRC. What was fetched for it stays in place until the command ends."""
     from funker.images.fetch import open_source
 
-    opening = open_source(path, name=name, handler=handler, update=update, progress=terminal.note)
+    opening = open_source(
+        path,
+        name=name,
+        handler=handler,
+        runtime=runtime,
+        command=program,
+        update=update,
+        progress=terminal.note,
+    )
     return command.with_resource(opening)

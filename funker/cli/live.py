@@ -95,24 +95,24 @@ def of(
 
 def told_outdated(replicas: Iterable[Mapping[str, Any]]) -> bool | None:
     """Whether a replica has an outdated runtime; None if none of them says."""
-    from funker.spec.runtime import current_version
+    from funker.spec.runtime import is_current
 
     replicas = list(replicas)
     if any(replica.get("protocol", PROTOCOL) < PROTOCOL for replica in replicas):
         return True
     versions = {replica["version"] for replica in replicas if replica.get("version")}
-    return versions != {current_version()} if versions else None
+    return not all(map(is_current, versions)) if versions else None
 
 
 def _has_old_image(backend: Backend, reference: str, seen: dict[str, str | None]) -> bool:
     if not reference:
         return False
-    from funker.spec.runtime import current_version
+    from funker.spec.runtime import is_current
 
     if reference not in seen:
         seen[reference] = backend.image_version(reference)
     version = seen[reference]
-    return version is not None and version != current_version()
+    return version is not None and not is_current(version)
 
 
 def _silence(status: Mapping[str, Any]) -> str:

@@ -54,6 +54,16 @@ Handler = Annotated[
     str | None,
     typer.Option(metavar="MODULE:CALLABLE", help="The callable to serve, else handler:handle."),
 ]
+Runtime = Annotated[
+    str | None,
+    typer.Option(metavar="python|exec|node", help="What runs it, if the files don't tell."),
+]
+Program = Annotated[
+    str | None,
+    typer.Option(
+        "--command", metavar="COMMAND", help="Run this program: words, or a JSON array of them."
+    ),
+]
 Update = Annotated[
     bool, typer.Option("-u", "--update", help="Fetch a repository's newest, if SRC is one.")
 ]

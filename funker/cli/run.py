@@ -38,6 +38,8 @@ def run(
     timeout: foreground.Timeout = None,
     replicas: foreground.Replicas = 1,
     handler: options.Handler = None,
+    runtime: options.Runtime = None,
+    program: options.Program = None,
     base: options.Base = None,
     registry: foreground.Registry = None,
 ) -> None:
@@ -49,7 +51,9 @@ def run(
     if restart and data is not None:
         raise UsageError("--call and -r exclude each other", hint="--call makes one call.")
     sent = None if data is None else payload.from_data(data)
-    source = images.opened(command, src, handler=handler, update=update)
+    source = images.opened(
+        command, src, handler=handler, runtime=runtime, program=program, update=update
+    )
     fields = foreground.fields(env, timeout, replicas)
     with foreground.opened(command.obj, source.name, name, join=False, **fields) as function:
         if not restart and sent is None:

@@ -19,9 +19,10 @@ class Example(NamedTuple):
 def example(name: str, source: Source | None) -> Example:
     """An example call of the function `name`; a general one where the source doesn't tell."""
     arguments = _arguments(source) if source else None
-    if arguments is None:
+    takes_a_body = source is not None and source.runtime == "exec"
+    if arguments is None and not takes_a_body:
         return Example(f"funker call {name} x=1 y=2", f'funker.call("{name}", x=1, y=2)')
-    if _takes_a_body(arguments):
+    if arguments is None or _takes_a_body(arguments):
         return Example(f"funker call {name} -d @FILE", f'funker.function("{name}")(b"...")')
     required = _required(arguments)
     words = "".join(f" {argument}=..." for argument in required)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,14 @@ def build(
         source = read_source(source, name=name, handler=handler)
     with engine_errors(f"can't build {source.name}"):
         found = base_image(docker, base or DEFAULT_BASE, progress)
+        language = recipes.base_of(source.runtime)
         if not recipes.has_newer_python(found["Config"].get("Env") or []):
             check_syntax(source)
         platform = platform_of(found)
-        files = runtime_files()
-        runtime = recipes.plan_runtime(base_id=found["Id"], platform=platform, runtime=files)
+        files = runtime_files(language)
+        runtime = recipes.plan_runtime(
+            base_id=found["Id"], platform=platform, runtime=files, language=language
+        )
         plan = recipes.plan_function(source, runtime)
         image = find_planned(docker, plan)
         built = image is None
@@ -147,7 +150,7 @@ def _ensure_runtime(
         progress(f"building {plan.tag}, the runtime on {base}: once for all functions")
         sent = {f"runtime/{path}": data for path, data in files.items()}
         image = run(docker, progress, recipe=plan.labelled(plan.recipe), extra=sent, tag=plan.tag)
-    _tag(docker, image, recipes.RUNTIME_ALIAS)
+    _tag(docker, image, plan.alias)
 
 
 def _build_own(
@@ -159,12 +162,18 @@ def _build_own(
     found = inspect_image(docker, image)
     assert found is not None  # it was made a moment ago
     config = found["Config"]
-    problem = recipes.own_image_problem(config, runtime)
+    problem = recipes.own_image_problem(config, runtime, source)
     if problem is not None:
         raise BuildError(f"{source.location / 'Dockerfile'}: {problem[0]}", hint=problem[1])
     if config.get("Volumes"):
         progress(f"warning: VOLUME {' '.join(config['Volumes'])} makes a volume for every call")
-    finish = recipes.finish_recipe(user=config.get("User") or "", handler=source.handler)
+    finish = recipes.finish_recipe(
+        user=config.get("User") or "",
+        handler=source.handler,
+        command=source.command,
+        runtime=source.runtime,
+    )
+    plan = replace(plan, labels={**plan.labels, **recipes.own_language(config, source)})
     return run(docker, progress, recipe=plan.labelled(f"FROM {image}\n{finish}"), tag=plan.tag)
 
 

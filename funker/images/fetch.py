@@ -11,13 +11,14 @@ import difflib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from funker.images.address import Address, Directory, File, Git, parse_address
+from funker.images.entry import SourceError
 from funker.images.git import FetchError, Unreachable, fetch_history, fetch_tip, list_refs
 from funker.images.shelf import COMMIT, Copy, Shelf
-from funker.images.source import Source, SourceError, read_source
+from funker.images.source import Source, read_source
 
 Progress = Callable[[str], None]
 
@@ -37,6 +38,8 @@ def open_source(
     update: bool = False,
     name: str | None = None,
     handler: str | None = None,
+    runtime: str | None = None,
+    command: str | None = None,
 ) -> Iterator[Source]:
     """The source at an address (see `address`); its files stay in place until the context ends.
 
@@ -46,11 +49,12 @@ def open_source(
     and `SourceError` or `SpecError` for what is wrong with the source.
     """
     address = _parse(src)
+    told = {"handler": handler, "runtime": runtime, "command": command}
     if isinstance(address, Git):
         with checkout(address, update=update, progress=progress) as root:
-            yield _read(address, root, name=name or address.name, handler=handler)
+            yield _read(address, root, name=name or address.name, told=told)
     else:
-        yield read_source(address.path, name=name, handler=handler)
+        yield read_source(address.path, name=name, **told)
 
 
 @contextlib.contextmanager
@@ -163,13 +167,13 @@ def _no_such_ref(address: Git, names: list[str]) -> NoSuchRef:
     return NoSuchRef(f"{where} has no branch, tag or commit {address.ref}", hint=hint)
 
 
-def _read(address: Git, root: Path, *, name: str, handler: str | None) -> Source:
+def _read(address: Git, root: Path, *, name: str, told: Mapping[str, str | None]) -> Source:
     path = root / address.subdir
     if not os.path.lexists(path):  # a link is judged below
         raise _no_such_path(address, root)
     _check_links(address, root, path)
     try:
-        return read_source(path, name=name, handler=handler)
+        return read_source(path, name=name, **told)
     except SourceError as exc:  # in the words of who asked, who never saw the cache
         message, hint = (
             text.replace(str(path), str(address)).replace(str(root), address.repository)

@@ -2,7 +2,7 @@
 
 Four recipes (Dockerfiles):
 
-    runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all functions.
+    runtime    FROM the base: tini, pyzmq, the replica's code. Shared by all of a language.
     function   FROM the runtime: Debian packages, then requirements, then the source, so that a
                change to the source alone installs nothing again.
     finish     FROM what a user's own Dockerfile made: the last touches that it needn't know.
@@ -19,31 +19,29 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from funker.images.source import DEFAULT_HANDLER, Source, SourceFile
+from funker.images import node, python
+from funker.images.entry import DEFAULT_HANDLER, Runtime
+from funker.images.source import Source, SourceFile
 from funker.spec.runtime import VARIABLE, runtime_version
-
-#: The one library that replicas share. Pinned: two machines build the same runtime.
-PYZMQ = "27.3.0"
 
 #: Who runs the handler. The number is what counts (and what a secret's `uid=` needs); the name is
 #: for programs that look themselves up.
 UID = 10001
 
-ENTRYPOINT = ["/usr/bin/tini", "--", "python3", "-m", "funker_runtime"]
-
-#: Where users' own Dockerfiles find the runtime: `FROM funker-python`.
-RUNTIME_ALIAS = "funker-python"
-RUNTIME_REPOSITORY = "funker/python"
+#: What an image of each language starts.
+ENTRYPOINTS = {"python": python.ENTRYPOINT, "node": node.ENTRYPOINT}
 
 LABEL_RUNTIME = "funker.runtime"
 LABEL_BASE = "funker.base"
 LABEL_PLATFORM = "funker.platform"
 LABEL_SOURCE = "funker.source"
 LABEL_HANDLER = "funker.handler"
+#: What a replica runs: python, exec or node.
+LABEL_LANGUAGE = "funker.language"
 #: The version of the runtime's files, whatever they were installed on. Replicas tell it as theirs.
 LABEL_VERSION = "funker.runtime-version"
 #: Of a renewed image: the ID of the one that it was made from.
@@ -51,34 +49,6 @@ LABEL_RENEWED_FROM = "funker.renewed-from"
 
 #: Hex digits of a hash in a tag: 48 bits, and labels hold the whole.
 TAG_DIGITS = 12
-
-# Times are not looked at (unchecked-hash): layers and registries needn't keep them, and a replica
-# saves one stat for each module at its start.
-_COMPILE = "python3 -m compileall -q --invalidation-mode unchecked-hash"
-_PIP_INSTALL = "python3 -m pip install --no-cache-dir --no-compile --disable-pip-version-check"
-
-# Official Python images come without .pyc files, and a replica's user can't write them later.
-_COMPILE_STDLIB = (
-    f"{_COMPILE} -x '/(dist-packages|site-packages|ensurepip|idlelib|lib2to3|test|tests|tkinter"
-    """|turtledemo)/' "$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')" """
-).strip()
-
-# `find -newer` and not the whole directory: what the shared layer holds is compiled there, and
-# would be stored a second time. Old files that don't compile are no reason to fail, as in pip.
-_INSTALL_AND_COMPILE = (
-    "touch /tmp/before && {pip} && "
-    """find "$(python3 -c 'import sysconfig; print(sysconfig.get_path("platlib"))')" """
-    "-name '*.py' -newer /tmp/before -print0 | { xargs -0r {compile} -q || true; } && "
-    "rm /tmp/before"
-)
-
-_HAS_PYZMQ = f"""python3 -c 'import sys, zmq; sys.exit(zmq.__version__ != "{PYZMQ}")'"""
-
-_CHECK_PYTHON = (
-    "python3 -c 'import sys; sys.exit(sys.version_info < (3, 11) and "
-    """"the base image has Python %d.%d, and 3.11 is the oldest that works" """
-    "% sys.version_info[:2])'"
-)
 
 _APT_INSTALL = (
     "apt-get update && DEBIAN_FRONTEND=noninteractive "
@@ -98,16 +68,9 @@ _ADD_USER = (
     f"|| echo 'funker:x:{UID}:{UID}:funker:/tmp:/usr/sbin/nologin' >> /etc/passwd"
 )
 
-_INSTALL_RUNTIME = (
-    """site="$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && """
-    'rm -rf "$site/funker/rpc" "$site/funker_runtime" && '  # of another version, in `renewed`
-    f'cp -r /opt/funker/. "$site" && {_COMPILE} "$site/funker" "$site/funker_runtime" '
-    "&& rm -r /opt/funker && python3 -I -c 'import funker.rpc, funker_runtime'"
-)
-
 _OWN_ENTRYPOINT = (
-    "Leave ENTRYPOINT and CMD out: the runtime calls the handler. Only a program that calls "
-    'funker.handle(...) needs its own, ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"].'
+    "Leave ENTRYPOINT out: the runtime calls the handler, or runs the CMD. Only a program that "
+    'calls funker.handle(...) needs its own, ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"].'
 )
 
 
@@ -118,6 +81,7 @@ class Plan:
     tag: str
     recipe: str
     labels: Mapping[str, str]  # of the image and of what it starts from
+    alias: str = ""  # where users' own Dockerfiles find a runtime: `FROM funker-python`
 
     def labelled(self, recipe: str) -> str:
         """The recipe with the labels, in one step. They hold hashes, so no hash holds them."""
@@ -125,28 +89,32 @@ class Plan:
         return f"{recipe}LABEL {pairs}\n"
 
 
-def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -> Plan:
-    """The shared layer on a base image. `runtime` maps paths under site-packages to contents."""
+def base_of(runtime: Runtime) -> str:
+    """The language of the layer that sources of this runtime are built on."""
+    return "node" if runtime == "node" else "python"
+
+
+def plan_runtime(
+    *, base_id: str, platform: str, runtime: Mapping[str, bytes], language: str = "python"
+) -> Plan:
+    """The shared layer of a language on a base image. `runtime` maps paths to contents."""
     current = runtime_version(runtime)
     recipe = _lines(
         f"FROM {base_id}",
         "USER root",
-        "ENV PYTHONUNBUFFERED=1 PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore",
-        f"RUN {_CHECK_PYTHON} && {{ {_ADD_USER}; }}",
+        f"RUN {_ADD_USER}",
         f"RUN {_INSTALL_TINI}",
-        f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
-        "COPY runtime/ /opt/funker/",
-        f"RUN {_INSTALL_RUNTIME}",
+        *(node.runtime_lines() if language == "node" else python.runtime_lines()),
         f"ENV {VARIABLE}={current}",
         "WORKDIR /app",
         "STOPSIGNAL SIGTERM",
         "HEALTHCHECK NONE",
-        f"ENTRYPOINT {json.dumps(ENTRYPOINT)}",
+        f"ENTRYPOINT {json.dumps(ENTRYPOINTS[language])}",
     )
     files = sorted((path, hashlib.sha256(data).hexdigest()) for path, data in runtime.items())
     version = _hash([recipe, platform, files])
     return Plan(
-        tag=f"{RUNTIME_REPOSITORY}:{version[:TAG_DIGITS]}",
+        tag=f"funker/{language}:{version[:TAG_DIGITS]}",
         recipe=recipe,
         labels={
             LABEL_RUNTIME: version,
@@ -154,10 +122,13 @@ def plan_runtime(*, base_id: str, platform: str, runtime: Mapping[str, bytes]) -
             LABEL_BASE: base_id,
             LABEL_PLATFORM: platform,
         },
+        alias=f"funker-{language}",
     )
 
 
-def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
+def plan_renewed(
+    name: str, *, image_id: str, user: str, version: str, language: str = "python"
+) -> Plan:
     """The image of a function with the runtime of `version` in place of the one that it has.
 
     `image_id` and `user` are of the image that it starts from. Its labels stay where these don't
@@ -166,9 +137,7 @@ def plan_renewed(name: str, *, image_id: str, user: str, version: str) -> Plan:
     recipe = _lines(
         f"FROM {image_id}",
         "USER root",
-        f"RUN {_HAS_PYZMQ} || {{ {_install(f'pyzmq=={PYZMQ}')}; }}",
-        "COPY runtime/ /opt/funker/",
-        f"RUN {_INSTALL_RUNTIME}",
+        *(node.renewal_lines() if language == "node" else python.renewal_lines()),
         f"ENV {VARIABLE}={version}",
         f"USER {user or 'root'}",
     )
@@ -191,18 +160,27 @@ def plan_function(source: Source, runtime: Plan) -> Plan:
     from is known only when the user's part is built.
     """
     if source.own_dockerfile:
-        recipe = finish_recipe(user="")
+        recipe = finish_recipe(user="", command=source.command, runtime=source.runtime)
     else:
         recipe = _function_recipe(source, runtime.tag)
     version = source_hash(recipe, runtime.labels[LABEL_RUNTIME], source)
     return Plan(
         tag=f"{repository(source.name)}:{version[:TAG_DIGITS]}",
         recipe=recipe,
-        labels=dict(runtime.labels) | {LABEL_SOURCE: version, LABEL_HANDLER: source.handler},
+        labels=dict(runtime.labels)
+        | {LABEL_SOURCE: version, LABEL_HANDLER: source.handler}
+        # What a Dockerfile of its own makes is known when that is built.
+        | ({} if source.own_dockerfile else {LABEL_LANGUAGE: source.runtime}),
     )
 
 
-def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER) -> str:
+def finish_recipe(
+    *,
+    user: str,
+    handler: str = DEFAULT_HANDLER,
+    command: Sequence[str] = (),
+    runtime: Runtime = "python",
+) -> str:
     """The end of an image from a user's Dockerfile, to follow a line `FROM`.
 
     A user other than root stays; root was the state to install things in.
@@ -210,14 +188,17 @@ def finish_recipe(*, user: str, handler: str = DEFAULT_HANDLER) -> str:
     owner = user if user.partition(":")[0] not in {"", "root", "0"} else f"{UID}:{UID}"
     return _lines(
         "USER root",
-        f"RUN {_COMPILE} -q /app || true",
+        *(python.compile_lines() if runtime != "node" else []),
         f"USER {owner}",
         "HEALTHCHECK NONE",
         *_handler_lines(handler),
+        *_command_lines(command),
     )
 
 
-def own_image_problem(config: Mapping[str, Any], runtime: Plan) -> tuple[str, str] | None:
+def own_image_problem(
+    config: Mapping[str, Any], runtime: Plan, source: Source
+) -> tuple[str, str] | None:
     """Why what a user's Dockerfile made can't serve calls: the problem and the remedy, or None.
 
     `config` is the image's, as the engine describes it.
@@ -231,17 +212,31 @@ def own_image_problem(config: Mapping[str, Any], runtime: Plan) -> tuple[str, st
             "Begin its last stage with `ARG FUNKER_BASE` and `FROM ${FUNKER_BASE}`.",
         )
     entrypoint = list(config.get("Entrypoint") or [])
-    if entrypoint[:2] != ENTRYPOINT[:2]:
+    ours = ENTRYPOINTS[base_of(source.runtime)]
+    if entrypoint[:2] != ours[:2]:
         return (
             f"the Dockerfile's ENTRYPOINT {json.dumps(entrypoint)} hides the runtime's",
             _OWN_ENTRYPOINT,
         )
-    if entrypoint == ENTRYPOINT and config.get("Cmd"):
+    if entrypoint != ours:
+        return None
+    command = source.command or config.get("Cmd")
+    is_node = source.runtime == "node"
+    effect = "have no effect" if is_node else f"be run, not {source.handler_file}"
+    if command and (source.handler_file or is_node):
         return (
-            f"the Dockerfile's CMD {json.dumps(config['Cmd'])} would not be run",
-            _OWN_ENTRYPOINT,
+            f"the Dockerfile's CMD {json.dumps(command)} would {effect}",
+            "Leave CMD out; or say that the program is meant: --runtime exec.",
         )
+    if not command and source.runtime == "exec":
+        return ("the Dockerfile says no program to run", 'Give it a CMD ["./PROGRAM"].')
     return None
+
+
+def own_language(config: Mapping[str, Any], source: Source) -> dict[str, str]:
+    """The label that tells what runs in an image from a user's Dockerfile."""
+    runs_program = list(config.get("Entrypoint") or []) == python.ENTRYPOINT and config.get("Cmd")
+    return {LABEL_LANGUAGE: "exec" if runs_program or source.command else source.runtime}
 
 
 def source_hash(recipe: str, runtime_version: str, source: Source) -> str:
@@ -270,31 +265,29 @@ def repository(name: str) -> str:
 
 
 def _function_recipe(source: Source, runtime_tag: str) -> str:
-    install = _install("-r requirements.txt")
     lines = [f"FROM {runtime_tag}"]
     if source.packages:
         lines.append(f"RUN {_APT_INSTALL.format(shlex.join(source.packages))}")
+    lines += node.package_lines(source.npm)
     if source.requirements and not source.requirements_need_files:
-        lines += ["COPY app/requirements.txt /app/", f"RUN {install}"]
+        lines += ["COPY app/requirements.txt /app/", *python.install_lines()]
     lines.append("COPY app/ /app/")
     if source.requirements and source.requirements_need_files:
-        lines.append(f"RUN {install}")
-    # The handler has to compile. Another file (a template, a fixture) may be no Python at all.
-    lines.append(
-        f"RUN {_COMPILE} {shlex.quote(f'/app/{source.handler_file}')} "
-        f"&& {{ {_COMPILE} -q /app || true; }}"
-    )
-    lines += [*_handler_lines(source.handler), f"USER {UID}:{UID}"]
-    return _lines(*lines)
-
-
-def _install(what: str) -> str:
-    pip = f"{_PIP_INSTALL} {what}"
-    return _INSTALL_AND_COMPILE.replace("{pip}", pip).replace("{compile}", _COMPILE)
+        lines += python.install_lines()
+    if source.handler_file and source.runtime == "node":
+        lines += node.check_lines(source.handler_file)
+    elif source.handler_file:
+        lines += python.compile_lines(source.handler_file)
+    lines += [*_handler_lines(source.handler), *_command_lines(source.command)]
+    return _lines(*lines, f"USER {UID}:{UID}")
 
 
 def _handler_lines(handler: str) -> list[str]:
     return [] if handler == DEFAULT_HANDLER else [f"ENV FUNKER_HANDLER={handler}"]
+
+
+def _command_lines(command: Sequence[str]) -> list[str]:
+    return [f"CMD {json.dumps([*command])}"] if command else []
 
 
 def _entry(file: SourceFile) -> list[str | bool]:

@@ -23,6 +23,7 @@ from funker.images.builder import (
 )
 from funker.images.recipe import (
     LABEL_HANDLER,
+    LABEL_LANGUAGE,
     LABEL_PLATFORM,
     LABEL_RENEWED_FROM,
     LABEL_RUNTIME,
@@ -61,13 +62,16 @@ def renew(
                 f"the image of {name} holds no runtime that could be renewed",
                 hint=f"Deploy it from its source: `funker deploy PATH {name}`.",
             )
-        files = runtime_files()
+        language = "node" if labels.get(LABEL_LANGUAGE) == "node" else "python"
+        files = runtime_files(language)
         version = runtime_version(files)
         if labels.get(LABEL_VERSION) == version:
             return None
         origin = _origin(docker, found)
         user = str(origin["Config"].get("User") or "")
-        plan = plan_renewed(name, image_id=str(origin["Id"]), user=user, version=version)
+        plan = plan_renewed(
+            name, image_id=str(origin["Id"]), user=user, version=version, language=language
+        )
         image = find_planned(docker, plan)
         built = image is None
         if image is None:

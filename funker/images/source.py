@@ -9,20 +9,28 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import stat
 import warnings
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from funker.images.entry import (
+    DEFAULT_HANDLER,
+    SUFFIXES,
+    Runtime,
+    SourceError,
+    check_handler,
+    check_runtime,
+    find_entry,
+    parse_command,
+)
 from funker.images.script import dependencies
-from funker.rpc.errors import FunkerError
 from funker.spec.values import check_name
-
-DEFAULT_HANDLER = "handler:handle"
 
 #: Left out wherever it lies, unless `.dockerignore` asks for it with `!`: what tools write beside
 #: the source. A stale `__pycache__` would also be trusted by an interpreter that doesn't look at
@@ -37,14 +45,9 @@ ALWAYS_IGNORED = (
     "**/.DS_Store",
 )
 
-_HANDLER = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.\-]+(?::[a-z0-9]+)?(?:[=/][A-Za-z0-9.+:~\-]+)?")
 _NEEDS_FILES = re.compile(r"(?m)^\s*(?:-[cefr]|--(?:constraint|editable|find-links|requirement)\b"
                           r"|\.{0,2}/|\.\s*$|\.\[|file:|[^#\n]*@\s*file:)")  # fmt: skip
-
-
-class SourceError(FunkerError):
-    """Raised when a function's source can't be used as it stands: its author has to change it."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +82,34 @@ class Source:
     requirements: bool
     requirements_need_files: bool  # `-r base.txt`, `./wheels/x.whl`: more than the one file
     own_dockerfile: bool
+    runtime: Runtime = "python"
+    command: tuple[str, ...] = ()  # of an `exec` source; empty: its Dockerfile's
+    npm: tuple[str, ...] = ()  # what npm installs from: package.json, package-lock.json
 
 
-def read_source(path: Path | str, *, name: str | None = None, handler: str | None = None) -> Source:
-    """The source at `path`: a directory with a handler or a Dockerfile, or one Python file.
+def read_source(
+    path: Path | str,
+    *,
+    name: str | None = None,
+    handler: str | None = None,
+    runtime: str | None = None,
+    command: str | None = None,
+) -> Source:
+    """The source at `path`: a directory with a handler or a Dockerfile, or one file.
 
-    The function's name defaults to that of the directory or file. Raises `SourceError`, or
-    `SpecError` for a name that can't be a function's.
+    What is run is found by the files (see `entry`), or said. The function's name defaults to that
+    of the directory or file. Raises `SourceError`, or `SpecError` for a name that can't be a
+    function's.
     """
     location = Path(path)
-    if location.is_file() and location.suffix == ".py":
-        return _read_file(location, name=name, handler=handler)
+    if location.is_file():
+        told = check_runtime(runtime, command)
+        if location.suffix == ".py" and told in (None, "python") and command is None:
+            return _read_file(location, name=name, handler=handler)
+        if location.suffix in SUFFIXES["node"] and told in (None, "node") and command is None:
+            return _read_module(location, name=name, handler=handler)
+        if told in (None, "exec"):
+            return _read_program(location, name=name, command=command)
     if not location.is_dir():
         raise _missing(location)
     name = check_name(name or location.resolve().name)
@@ -99,25 +119,33 @@ def read_source(path: Path | str, *, name: str | None = None, handler: str | Non
         raise SourceError(f"can't read {exc.filename}: {exc.strerror}") from exc
     paths = {file.path for file in files if file.kind != "directory"}
     own_dockerfile = "Dockerfile" in paths
-    module, handler = _parse_handler(handler)
-    candidates = (f"{module}.py", f"{module}/__init__.py")
-    handler_file = next((candidate for candidate in candidates if candidate in paths), None)
-    if handler_file is None and not own_dockerfile:
-        raise _no_handler(location, candidates, paths)
+    entry = find_entry(
+        location,
+        {file.path: file.executable for file in files if file.kind != "directory"},
+        handler=handler,
+        runtime=runtime,
+        command=command,
+    )
     if not own_dockerfile:  # the engine needs it; in an image that we write it has no job
         files = tuple(file for file in files if file.path != ".dockerignore")
+    npm = _npm(location, paths) if entry.runtime == "node" else ()
+    if npm:  # they are installed in the image, for its system
+        files = tuple(file for file in files if file.path.partition("/")[0] != "node_modules")
     requirements = _read_text(location / "requirements.txt") if "requirements.txt" in paths else ""
     packages = _read_text(location / "packages.txt") if "packages.txt" in paths else ""
     return Source(
         location=location,
         name=name,
-        handler=handler,
-        handler_file=handler_file,
+        handler=entry.handler,
+        handler_file=entry.file,
         files=files,
         packages=parse_packages(packages, where=str(location / "packages.txt")),
         requirements=bool(requirements.strip()),
         requirements_need_files=_NEEDS_FILES.search(requirements) is not None,
         own_dockerfile=own_dockerfile,
+        runtime=entry.runtime,
+        command=entry.command,
+        npm=npm,
     )
 
 
@@ -147,6 +175,8 @@ def parse_packages(text: str, *, where: str) -> tuple[str, ...]:
 
 def check_syntax(source: Source) -> None:
     """Raise `SourceError` with file, line and column if the handler's file doesn't compile."""
+    if source.runtime != "python":
+        return
     handler = next((file for file in source.files if file.path == source.handler_file), None)
     if handler is None:
         return
@@ -178,7 +208,8 @@ def _read_file(location: Path, *, name: str | None, handler: str | None) -> Sour
                 hint=f"Give the directory, or a handler of this file: {location.stem}:handle.",
             )
         handler = f"handler:{callable_name}"
-    _, handler = _parse_handler(handler)
+    handler = handler or DEFAULT_HANDLER
+    check_handler(handler)
     try:
         file = _describe(location.resolve(), "handler.py")
     except OSError as exc:
@@ -206,6 +237,50 @@ def _read_file(location: Path, *, name: str | None, handler: str | None) -> Sour
     )
 
 
+def _read_module(location: Path, *, name: str | None, handler: str | None) -> Source:
+    """One JavaScript file becomes the handler's module, whatever it is called."""
+    export = (handler or DEFAULT_HANDLER).rpartition(":")[2]
+    check_handler(f"handler:{export}")
+    file = _describe(location.resolve(), f"handler{location.suffix}")
+    assert file is not None  # a regular file, or the link to one resolved
+    return Source(
+        location=location,
+        name=check_name(name or location.stem),
+        handler=f"handler:{export}",
+        handler_file=file.path,
+        files=(file,),
+        packages=(),
+        requirements=False,
+        requirements_need_files=False,
+        own_dockerfile=False,
+        runtime="node",
+    )
+
+
+def _read_program(location: Path, *, name: str | None, command: str | None) -> Source:
+    """One executable file: it is run as it is, under its own name."""
+    try:
+        file = _describe(location.resolve(), location.name)
+    except OSError as exc:
+        raise SourceError(f"can't read {location}: {exc.strerror}") from exc
+    assert file is not None  # a regular file, or the link to one resolved
+    if command is None and not file.executable:
+        raise _missing(location)
+    return Source(
+        location=location,
+        name=check_name(name or location.stem),
+        handler=DEFAULT_HANDLER,
+        handler_file=None,
+        files=(file,),
+        packages=(),
+        requirements=False,
+        requirements_need_files=False,
+        own_dockerfile=False,
+        runtime="exec",
+        command=(f"./{location.name}",) if command is None else parse_command(command),
+    )
+
+
 def _describe(location: Path, path: str) -> SourceFile | None:
     mode = location.lstat().st_mode
     if stat.S_ISDIR(mode):
@@ -225,6 +300,20 @@ def _generated(path: str, text: str, origin: SourceFile) -> SourceFile:
     return SourceFile(path, "file", False, digest, origin.location, content)
 
 
+def _npm(location: Path, paths: Container[str]) -> tuple[str, ...]:
+    """The files that npm installs a function's libraries from; none: it asks for none."""
+    package = location / "package.json"
+    if package.name not in paths:
+        return ()
+    try:
+        found = json.loads(_read_text(package))
+    except ValueError as exc:
+        raise SourceError(f"{package}: {exc}") from exc
+    if not isinstance(found, dict) or not found.get("dependencies"):
+        return ()
+    return ("package.json", *(["package-lock.json"] if "package-lock.json" in paths else []))
+
+
 def _ignore_patterns(dockerignore: Path) -> list[str]:
     lines = _read_text(dockerignore).splitlines() if dockerignore.is_file() else []
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
@@ -239,46 +328,15 @@ def _read_text(path: Path) -> str:
         raise SourceError(f"can't read {path}: {exc.strerror}") from exc
 
 
-def _parse_handler(handler: str | None) -> tuple[str, str]:
-    """The path of the handler's module without suffix, and the handler in full."""
-    handler = handler or DEFAULT_HANDLER
-    match = _HANDLER.fullmatch(handler)
-    if match is None:
-        raise SourceError(
-            f'handler: "{handler}" names no callable',
-            hint="Write MODULE:CALLABLE, like `handler:handle` or `app.images:thumbnail`.",
-        )
-    return match[1].replace(".", "/"), handler
-
-
 def _missing(location: Path) -> SourceError:
     if location.is_file():
         return SourceError(
-            f"{location} is neither a directory nor a Python file",
-            hint="Give the function's directory, or a file whose name ends in .py.",
+            f"{location} is neither a directory nor a Python file nor executable",
+            hint="Give the function's directory, a file whose name ends in .py, or a program "
+            f"(chmod +x {location}).",
         )
     parent = location.parent
     beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() else []
     close = difflib.get_close_matches(location.name, beside, n=1)
     hint = f"Did you mean {parent / close[0]}?" if close else "Give a directory or a git address."
     return SourceError(f"no such directory: {location}", hint=hint)
-
-
-def _no_handler(location: Path, candidates: tuple[str, ...], paths: Iterable[str]) -> SourceError:
-    wanted = candidates[0]
-    if any((location / candidate).exists() for candidate in candidates):
-        return SourceError(
-            f"{location}: .dockerignore leaves {wanted} out",
-            hint=f"Take the pattern away, or add the line `!{wanted}`.",
-        )
-    scripts = sorted(path for path in paths if path.endswith(".py") and "/" not in path)
-    close = [script for script in scripts if script.lower() == wanted.lower()]
-    close = close or difflib.get_close_matches(wanted, scripts, n=1)
-    if close:
-        stem = close[0].removesuffix(".py")
-        hint = f"Did you mean {close[0]}? Rename it, or name the handler: {stem}:handle."
-    elif scripts:
-        hint = f"If it is in {scripts[0]}, name it: {scripts[0].removesuffix('.py')}:CALLABLE."
-    else:
-        hint = f"Write one with a `def handle(...)`, or a Dockerfile; `funker new` makes {wanted}."
-    return SourceError(f"{location} has no {wanted} and no Dockerfile", hint=hint)

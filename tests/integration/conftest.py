@@ -285,6 +285,7 @@ def _environment(token: str, news: News) -> dict[str, str]:
         TOKEN: token,
         "FUNKER_TEST_NEWS": str(news.port),
         "FUNKER_STATE_DIR": NOWHERE,
+        "FUNKER_LOG": "plain",
         "PYTHONPATH": path,
     }
 

@@ -18,10 +18,11 @@ from pathlib import Path
 import pytest
 
 from funker.images.address import AddressError
+from funker.images.entry import SourceError
 from funker.images.fetch import NoSuchRef, open_source
 from funker.images.git import FetchError, Unreachable
 from funker.images.shelf import Shelf
-from funker.images.source import Source, SourceError
+from funker.images.source import Source
 
 FUNKER = Path(sys.executable).with_name("funker")
 HANDLER = "def handle(x, y):\n    return x + y\n"

@@ -84,7 +84,8 @@ def test_fifty_megabytes_of_output_come_through_whole(serve):
             for n in range(lines):
                 print(f"{n:099}")
             raise ValueError
-        """
+        """,
+        FUNKER_LOG_LIMIT="60000000",
     )
     with pytest.raises(funker.FunctionError) as caught:
         served(lines=500_000)
@@ -139,8 +140,12 @@ def test_a_child_that_keeps_the_output_open_holds_nothing_up(serve, news):
     assert served.stdout() == "done\n"
 
 
-@pytest.mark.parametrize("ends", ["answers", "raises", "hangs"])
-def test_a_blocked_log_stops_neither_signs_of_life_nor_the_outcome(serve, peer, tmp_path, ends):
+@pytest.mark.parametrize(
+    ("ends", "form"), [("answers", "plain"), ("raises", "json"), ("hangs", "json")]
+)
+def test_a_blocked_log_stops_neither_signs_of_life_nor_the_outcome(
+    serve, peer, tmp_path, ends, form
+):
     fifo = tmp_path / "log"
     os.mkfifo(fifo)
     reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
@@ -164,6 +169,7 @@ def test_a_blocked_log_stops_neither_signs_of_life_nor_the_outcome(serve, peer, 
             thread.join()
         """,
         command=["sh", "-c", f"exec {sys.executable} -m funker_runtime >{fifo} 2>&1"],
+        FUNKER_LOG=form,
     )
     caller = peer(served)
     call = caller.call(b'{"ends": "%s"}' % ends.encode(), timeout_ms=2000)

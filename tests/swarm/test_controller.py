@@ -280,4 +280,5 @@ def test_a_slot_that_nobody_restarts_is_filled_again(
 
 def _log(engine: DockerClient, name: str) -> list[str]:
     (service,) = engine.services.list(filters={"name": name})
-    return b"".join(service.logs(stdout=True)).decode().splitlines(keepends=True)
+    lines = b"".join(service.logs(stdout=True)).decode().splitlines()
+    return [f"{json.loads(line)['text']}\n" for line in lines]

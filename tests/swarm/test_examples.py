@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import random
 import struct
@@ -158,6 +159,27 @@ def test_program_serves_with_its_own_dockerfile(deploy: Callable[..., Example]) 
     add = deploy("program")
 
     assert [add(f"x={x}", "y=2").stdout for x in (1, 2)] == ["3\n", "4\n"]
+
+
+def test_exec_wc_is_a_program_whose_log_tells_its_call(
+    funker: Any, deploy: Callable[..., Example]
+) -> None:
+    count = deploy("exec-wc")
+
+    answer = count("-H", "text/plain", stdin=b"to be\nor not\n").json
+
+    assert answer == {"lines": 2, "words": 4, "bytes": 13}
+    (line,) = (
+        json.loads(line) for line in funker.ok("logs", count.name, "--json").stdout.splitlines()
+    )
+    assert line["text"] == f"counting text/plain for the call {line['call']}"
+    assert funker.ok("logs", count.name, "--call", line["call"]).stdout == f"{line['text']}\n"
+
+
+def test_node_markdown_uses_its_library(deploy: Callable[..., Example]) -> None:
+    markdown = deploy("node-markdown")
+
+    assert markdown("markdown=*hello*").stdout == "<p><em>hello</em></p>\n"
 
 
 def start_redis(engine: DockerClient, name: str, secret: str, network: str) -> Service:

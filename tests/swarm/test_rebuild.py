@@ -18,12 +18,13 @@ from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import connect
 from funker.images import builder, renew
 from funker.images.builder import DEFAULT_BASE, build
-from funker.images.recipe import RUNTIME_ALIAS
 from funker.spec.runtime import current_version, runtime_files
 
 pytestmark = pytest.mark.swarm
 
 BASE = os.environ.get("FUNKER_BASE") or DEFAULT_BASE
+#: Where users' Dockerfiles find the runtime.
+ALIAS = "funker-python"
 HANDLER = """\
 import os
 
@@ -49,24 +50,24 @@ def old_image(
     files = other_version("Of old.")
     ours = alias(engine)
     with monkeypatch.context() as patched:
-        patched.setattr(builder, "runtime_files", lambda: files)
+        patched.setattr(builder, "runtime_files", lambda *_: files)
         source: Path = write_function(HANDLER, name=name)
         tag = build(source, docker=engine, progress=print, base=BASE).tag
     others = alias(engine)
     if ours is not None:  # what relays run, and Dockerfiles start from
-        ours.tag(RUNTIME_ALIAS)
+        ours.tag(ALIAS)
     yield tag
     if ours is None:
-        engine.images.remove(RUNTIME_ALIAS)
+        engine.images.remove(ALIAS)
     for tag in others.tags if others else ():
-        if not tag.startswith(f"{RUNTIME_ALIAS}:"):
+        if not tag.startswith(f"{ALIAS}:"):
             engine.images.remove(tag)
 
 
 def alias(engine: DockerClient) -> Image | None:
     """The runtime that this engine has built last."""
     try:
-        return engine.images.get(RUNTIME_ALIAS)
+        return engine.images.get(ALIAS)
     except ImageNotFound:
         return None
 
@@ -118,7 +119,7 @@ def test_layers_do_not_pile_up(
     original = engine.images.get(old_image)
     first = engine.images.get(renewed(original.id))
     files = other_version("Of later.")
-    monkeypatch.setattr(renew, "runtime_files", lambda: files)
+    monkeypatch.setattr(renew, "runtime_files", lambda *_: files)
     second = engine.images.get(renewed(first.id))
 
     assert second.id != first.id

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from funker.backends.base import BackendError, ControlPlane, Prepared
+from funker.backends.base import BackendError, ControlPlane, LogLine, Prepared
 from funker.cli import calls, live, output, scale
 from funker.cli.failures import UsageError
 from funker.cli.live import Live
@@ -167,7 +167,7 @@ def test_a_rate_has_two_digits(value, shown):
 
 
 def test_ls_tells_which_functions_have_an_outdated_runtime(typed, tell, monkeypatch):
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     replica = {"replica": "r", "version": "old", "protocol": 1}
     current = replica | {"version": "new"}
     tell({"add": {"replicas": [current, replica]}, "echo": {"replicas": [current]}})
@@ -245,7 +245,7 @@ def test_the_column_status_has_a_word_for_each_mark(status, outdated, words):
     ],
 )
 def test_replicas_tell_whether_their_runtime_is_outdated(monkeypatch, replicas, outdated):
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     assert live.told_outdated(replicas) is outdated
 
 
@@ -266,7 +266,7 @@ def test_inspect_has_what_the_router_knows(typed, up):
 
 
 def test_inspect_warns_of_what_is_wrong(typed, tell, monkeypatch):
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     replica = {"replica": "r", "version": "old", "protocol": 1}
     tell({"add": {"failing": "no module x\nmore", "problem": "short", "replicas": [replica]}})
     code, out, err = typed("inspect", "add")
@@ -346,6 +346,52 @@ def test_the_output_of_a_call_outlives_its_replica(typed, tell):
     assert err.endswith(" ago (queued 0ms, start 3ms, run 1.5s)\n")
     assert typed("logs", "add", "--call", ID, "--tail", "1")[1] == "three\n"
     assert typed("logs", "add", "--call", ID, "--tail", "0")[1] == ""
+
+
+@pytest.fixture
+def log(memory, monkeypatch):
+    """What the function's log has."""
+    written: list[LogLine] = []
+    monkeypatch.setattr(memory, "logs", lambda _, **__: iter(written))
+    return written
+
+
+def printed(text: str, *, call: str = ID, stream: Any = "stdout") -> LogLine:
+    return LogLine(text=text, stream=stream, replica="add.1", node="n", time="T", call=call)
+
+
+def test_what_a_call_printed_is_read_from_the_log_as_long_as_it_is_there(typed, tell, log):
+    tell(records=[record(output="the end")])
+    log += [printed("one"), printed("other", call=OTHER), printed("two", stream="stderr")]
+    code, out, err = typed("logs", "add", "--call", ID)
+    assert (code, out) == (0, "one\ntwo\n")
+    assert err.startswith(f"call {ID} of add: ok")
+    assert typed("logs", "add", "--call", ID, "-n", "1")[1] == "two\n"
+    assert [
+        json.loads(line) for line in typed("logs", "add", "--call", ID, "--json")[1].split("\n")[:1]
+    ] == [
+        {
+            "time": "T",
+            "replica": "add.1",
+            "node": "n",
+            "call": ID,
+            "stream": "stdout",
+            "text": "one",
+        }
+    ]
+
+
+def test_the_log_knows_calls_that_no_controller_remembers(typed, memory, tell, log):
+    log += [printed("one"), printed("other", call=OTHER), printed("loading", call="")]
+    assert typed("logs", "add", "--call", ID) == (0, "one\n", "")  # no controller is up
+    code, out, err = typed("logs", "add", "--call", "0123")
+    assert (code, out) == (2, "")
+    assert "0123 fits 2 calls" in err
+    tell(records=[])
+    assert typed("logs", "add", "--call", OTHER[:14]) == (0, "other\n", "")
+    code, out, err = typed("logs", "add", "--call", "abc")
+    assert (code, out) == (2, "")
+    assert "no call abc of add is remembered" in err
 
 
 def test_a_failed_call_tells_its_error(typed, up):
@@ -524,7 +570,7 @@ def images(memory, monkeypatch):
         return Prepared(image=image, image_name=f"funker/{function.name}:1")
 
     monkeypatch.setattr(memory, "_status", with_image)
-    monkeypatch.setattr(runtime, "current_version", lambda: "new")
+    monkeypatch.setattr(runtime, "current_version", lambda *_: "new")
     monkeypatch.setattr(memory, "image_version", versions.get)
     monkeypatch.setattr(memory, "renew", renewed)
     return versions, stacks

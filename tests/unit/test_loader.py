@@ -14,9 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funker.rpc.messages import BYTES, JSON, TEXT
-from funker_runtime.loader import HandlerError, invoke, load
+from funker_runtime import loader
+from funker_runtime.loader import Handler, HandlerError, load
 
 WriteModule = Callable[..., None]
+
+
+def invoke(handler: Handler, content_type: str, body: bytes) -> tuple[str, bytes]:
+    return loader.invoke(handler, {"content_type": content_type}, body)
 
 
 @pytest.fixture

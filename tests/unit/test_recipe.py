@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funker.images import recipe
+from funker.images.python import ENTRYPOINT, PYZMQ
 from funker.images.recipe import (
-    ENTRYPOINT,
-    PYZMQ,
     Plan,
     own_image_problem,
     plan_function,
@@ -214,6 +213,7 @@ def test_labels_tell_how_an_image_came_to_be() -> None:
         "funker.platform",
         "funker.source",
         "funker.handler",
+        "funker.language",
     }
     assert plan.tag == f"funker/add:{plan.labels['funker.source'][:12]}"
     assert 'funker.handler="handler:handle"' in plan.labelled(plan.recipe).splitlines()[-1]
@@ -242,7 +242,7 @@ def test_a_dockerfile_of_its_own_never_ends_as_root(user: str, owner: str) -> No
         ({"Labels": {"funker.runtime": "old"}}, "does not hold this version"),
         ({"Entrypoint": ["python3", "add.py"]}, 'ENTRYPOINT ["python3", "add.py"] hides'),
         ({"Entrypoint": None}, "ENTRYPOINT [] hides"),
-        ({"Cmd": ["python3", "add.py"]}, 'CMD ["python3", "add.py"] would not be run'),
+        ({"Cmd": ["python3", "add.py"]}, 'CMD ["python3", "add.py"] would be run, not handler.py'),
     ],
 )
 def test_an_image_that_cannot_serve_is_told_from_one_that_can(
@@ -251,6 +251,6 @@ def test_an_image_that_cannot_serve_is_told_from_one_that_can(
     plan = runtime()
     config = {"Labels": dict(plan.labels), "Entrypoint": list(ENTRYPOINT), "Cmd": None} | changes
 
-    found = own_image_problem(config, plan)
+    found = own_image_problem(config, plan, source_of([]))
 
     assert found is None if problem is None else found is not None and problem in found[0]

@@ -7,16 +7,7 @@ from typing import Any
 import pytest
 
 from funker.rpc.messages import Accept, Ack, Busy, Bye, Call, Cancel, Error, Ping, Pong, Result
-from funker_runtime.replica import (
-    BEAT_S,
-    BYE_S,
-    DEATH_S,
-    FAILED_S,
-    GONE_S,
-    HOLD_S,
-    LOAD_S,
-    PROBE_S,
-    RELEASE_S,
+from funker_runtime.events import (
     Action,
     Answered,
     Died,
@@ -30,13 +21,14 @@ from funker_runtime.replica import (
     Raised,
     Received,
     Release,
-    Replica,
     Send,
     Start,
-    State,
     Terminate,
     Tick,
 )
+from funker_runtime.replica import FAILED_S, LOAD_S, STEADY_S, Replica, State
+from funker_runtime.slot import BEAT_S, DEATH_S, GONE_S, HOLD_S, RELEASE_S
+from funker_runtime.voice import BYE_S, PROBE_S
 
 SESSION = "5e55" * 8
 FUNCTION, ALIAS, REPLICA = "shop_add", "add", "shop_add.1"
@@ -227,7 +219,7 @@ def test_many_probes_are_forgotten_in_time() -> None:
     for number in range(1000):
         life.hears(Ping(number=number), peer=b"%d" % number)
         life.waits(0.1)
-    assert len(life.replica._probed) <= 257
+    assert len(life.replica._voice._told) <= 257
 
 
 @pytest.mark.parametrize("state", [State.BOOT, State.IDLE, State.FAILED])
@@ -291,6 +283,16 @@ def test_in_idle_a_worker_that_dies_makes_it_failed_and_tells_who_was_told_idle(
     assert life.sees(Died("was killed by SIGKILL", "tail")) == [bye(EVE)]
     assert life.state is State.FAILED
     assert life.waits(FAILED_S)[-1] == Exit(1)
+
+
+def test_in_idle_for_a_while_a_worker_that_dies_makes_room_for_the_next() -> None:
+    life = Life()
+    life.waits(STEADY_S)
+    life.hears(Ping(number=1), peer=EVE)
+    assert life.sees(Died("was killed by SIGKILL", "tail")) == [bye(EVE)]
+    assert life.state is State.LEAVING
+    assert life.hears(a_call(), peer=BOB) == [busy(BOB)]
+    assert life.hears(Ack(id=SESSION), peer=EVE) == [Exit(1)]
 
 
 def test_in_idle_sigterm_with_nobody_told_kills_the_worker_and_exits_with_it() -> None:
@@ -570,8 +572,7 @@ def test_in_holding_cancel_comes_too_late() -> None:
 
 def test_a_held_call_keeps_its_outcome_but_not_its_body() -> None:
     life = Life(State.HOLDING)
-    assert life.replica._call is not None
-    assert life.replica._call.body is None
+    assert life.replica._runs[ID].call.body is None
 
 
 # LEAVING

@@ -22,15 +22,8 @@ from funker.rpc.messages import (
     Ready,
     Result,
 )
-from funker_runtime.replica import (
-    ACCEPT_S,
-    BEAT_S,
-    BYE_S,
-    FAILED_S,
-    HOLD_S,
-    RELEASE_S,
+from funker_runtime.events import (
     ROUTER,
-    SILENCE_S,
     Action,
     Answered,
     Died,
@@ -45,13 +38,15 @@ from funker_runtime.replica import (
     Received,
     Release,
     Relink,
-    Replica,
     Send,
     Start,
-    State,
     Terminate,
     Tick,
 )
+from funker_runtime.replica import FAILED_S, Replica, State
+from funker_runtime.slot import ACCEPT_S, BEAT_S, HOLD_S, RELEASE_S
+from funker_runtime.uplink import SILENCE_S
+from funker_runtime.voice import BYE_S
 
 SESSION = "5e55" * 8
 ID, OTHER_ID = "1d" * 16, "0d" * 16

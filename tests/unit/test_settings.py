@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import socket
 from typing import Any
 
@@ -10,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funker_runtime import dns
+from funker_runtime import dns, kernel
 from funker_runtime.settings import SettingError, Settings, identity, settings
 
 # The package has a function of the same name.
 read = importlib.import_module("funker_runtime.settings")
 
-NAMES = ["FUNKER_TIMEOUT", "FUNKER_MAX_BODY", "FUNKER_HANDLER", "FUNKER_ISOLATION"]
+NAMES = ["FUNKER_TIMEOUT", "FUNKER_MAX_BODY", "FUNKER_HANDLER", "FUNKER_ISOLATION", "FUNKER_LOG"]
 
 
 @pytest.fixture
@@ -110,10 +111,39 @@ def test_a_limit_that_isnt_understood_is_named_with_what_would_be(text: str) -> 
         settings({"FUNKER_MAX_BODY": text})
 
 
+def test_containers_are_the_default_and_have_one_slot() -> None:
+    assert settings({"FUNKER_ISOLATION": "container", "FUNKER_SLOTS": "7"}) == settings({})
+    assert (settings({}).isolation, settings({}).slots) == ("container", 1)
+
+
+def test_processes_have_as_many_slots_as_there_are_cpus_or_as_told() -> None:
+    told = settings({"FUNKER_ISOLATION": "process"})
+    assert told.isolation == "process"
+    assert 1 <= told.slots <= len(os.sched_getaffinity(0))
+    assert settings({"FUNKER_ISOLATION": "process", "FUNKER_SLOTS": "7"}).slots == 7
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "1025", "9" * 5000, "²"])
+def test_slots_that_arent_understood_are_named(text: str) -> None:
+    with pytest.raises(SettingError, match="FUNKER_SLOTS: expected a number from 1 to 1024"):
+        settings({"FUNKER_ISOLATION": "process", "FUNKER_SLOTS": text})
+
+
 def test_another_isolation_is_refused() -> None:
-    assert settings({"FUNKER_ISOLATION": "container"}) == settings({})
-    with pytest.raises(SettingError, match=r"FUNKER_ISOLATION: .* not 'process'"):
+    with pytest.raises(SettingError, match="expected container or process, got 'vm'"):
+        settings({"FUNKER_ISOLATION": "vm"})
+
+
+def test_processes_need_linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "LINUX", False)
+    with pytest.raises(SettingError, match="`process` needs Linux"):
         settings({"FUNKER_ISOLATION": "process"})
+
+
+def test_limits_are_understood_or_named() -> None:
+    assert settings({"FUNKER_ULIMITS": "as=1000,nofile=20"}).ulimits == {"as": 1000, "nofile": 20}
+    with pytest.raises(SettingError, match=r"FUNKER_ULIMITS: .*'core=1'"):
+        settings({"FUNKER_ULIMITS": "core=1"})
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.text(st.characters())))

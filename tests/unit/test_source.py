@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from funker.images.context import write_context
+from funker.images.entry import SourceError
 from funker.images.source import (
-    SourceError,
     SourceFile,
     check_syntax,
     parse_packages,

@@ -1,6 +1,7 @@
 """What a function's own Dockerfile says, as far as it can be followed without an engine.
 
-A program that says `funker.handle(...)` needs no more than its files and its command. What would
+A program needs no more than its files and its command: one that the runtime runs (CMD), or one that
+says `funker.handle(...)` (ENTRYPOINT). What would
 change the image (RUN, other bases) can't be done here, and is said.
 """
 
@@ -23,8 +24,11 @@ class DockerfileTooMuch(BackendError):
     """Raised when a Dockerfile asks for what needs an engine. The message names the line."""
 
 
-def command(text: str, *, where: str) -> list[str]:
-    """The arguments for the interpreter with which it starts. Raises `DockerfileTooMuch`."""
+def command(text: str, *, where: str) -> tuple[list[str], list[str]]:
+    """The arguments for an interpreter that it starts with, or else the program for the runtime.
+
+    Both are empty where the runtime calls a handler. Raises `DockerfileTooMuch`.
+    """
     entrypoint: list[str] = []
     arguments: list[str] = []
     for number, instruction, rest in _instructions(text):
@@ -33,7 +37,7 @@ def command(text: str, *, where: str) -> list[str]:
                 case "ENTRYPOINT":
                     entrypoint, arguments = _words(rest), []
                 case "CMD":
-                    arguments = _words(rest)
+                    arguments = _words(rest) if rest[:1] == "[" else ["/bin/sh", "-c", rest]
                 case _ if not _understood(instruction, rest):
                     raise ValueError(f"{instruction} {rest}")
         except ValueError as error:
@@ -41,15 +45,17 @@ def command(text: str, *, where: str) -> list[str]:
                 f"{where}:{number}: no engine is here to do this: {error}",
                 hint="Deploy it to a swarm; or take the Dockerfile away: a handler needs none.",
             ) from None
+    if not entrypoint:
+        return [], arguments
     words = [*entrypoint, *arguments]
     if tuple(words[: len(_INIT)]) == _INIT:
         words = words[len(_INIT) :]
     if not words or words[0] not in _PYTHONS:
         raise DockerfileTooMuch(
-            f"{where}: its command isn't python3 with a program",
+            f"{where}: its ENTRYPOINT isn't python3 with a program",
             hint='Write ENTRYPOINT ["/usr/bin/tini", "--", "python3", "PROGRAM.py"].',
         )
-    return words[1:]
+    return words[1:], []
 
 
 def _instructions(text: str) -> list[tuple[int, str, str]]:

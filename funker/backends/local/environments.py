@@ -1,4 +1,5 @@
-"""What functions may import: a virtual environment for each requirements.txt, cached.
+"""What functions may import: a virtual environment for each requirements.txt, cached; for those in
+JavaScript, what npm installs for each package.json.
 
 Those without requirements share an empty one: no function sees what is installed beside the
 command line, or in the system, and breaks where that isn't.
@@ -52,21 +53,32 @@ def python_with(
     Raises `RequirementsFailed`.
     """
     about = "\0".join([content, sys.version, interpreter()])
+    place = cached(about, lambda place: _make(place, unpack, environ, progress), environ)
+    return str(place / "bin" / "python3")
+
+
+def cached(about: str, make: Callable[[Path], None], environ: Mapping[str, str]) -> Path:
+    """The directory of what `about` names, made there unless it is complete.
+
+    Raises `RequirementsFailed`, or what `make` raises.
+    """
     key = hashlib.sha256(about.encode()).hexdigest()[:20]
     place = _cache(environ) / key
-    python = place / "bin" / "python3"
     try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with place.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not (place / _COMPLETE).exists():
-                _make(place, unpack, environ, progress)
+                if place.exists():  # half of one
+                    shutil.rmtree(place)
+                make(place)
+                (place / _COMPLETE).touch()
     except OSError as error:
         raise RequirementsFailed(
             f"the cache of environments can't be used: {error}",
             hint="Make it writable, free space, or choose another with XDG_CACHE_HOME.",
         ) from error
-    return str(python)
+    return place
 
 
 def _make(
@@ -76,9 +88,7 @@ def _make(
     progress: Progress,
 ) -> None:
     environ = {name: value for name, value in environ.items() if name not in _FOREIGN}
-    if place.exists():  # half of one
-        shutil.rmtree(place)
-    _run(
+    run(
         [interpreter(), "-m", "venv", *([] if unpack else ["--without-pip"]), str(place)],
         place.parent,
         environ,
@@ -90,12 +100,11 @@ def _make(
         with tempfile.TemporaryDirectory(prefix=".source-", dir=place.parent) as source:
             unpack(Path(source))
             _install(place, Path(source), environ)
-    (place / _COMPLETE).touch()
 
 
 def _install(place: Path, source: Path, environ: Mapping[str, str]) -> None:
     pip = [str(place / "bin" / "python3"), "-m", "pip", "install", "--disable-pip-version-check"]
-    _run(
+    run(
         [*pip, "--no-input", "--quiet", "--requirement", "requirements.txt"],
         source,
         environ,
@@ -104,9 +113,10 @@ def _install(place: Path, source: Path, environ: Mapping[str, str]) -> None:
     )
 
 
-def _run(
+def run(
     command: list[str], directory: Path, environ: Mapping[str, str], failure: str, hint: str
 ) -> None:
+    """Run what installs something. Raises `RequirementsFailed`, with what it said last."""
     done = subprocess.run(
         command,
         cwd=directory,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from funker.backends.base import LogLine
+from funker.backends.loglines import unwrapped
 
 #: Bytes of one file; there are at most two for each function.
 MAX_SIZE = 4 * 1024 * 1024
@@ -184,10 +185,12 @@ def _line(line: bytes, *, timestamps: bool) -> Iterator[LogLine]:
     if len(parts) == 4:  # else it is half a line of a disk that was full
         at, stream, replica, text = parts
         name, _, task = replica.rpartition(".")
-        yield LogLine(
-            text=text,
-            stream="stderr" if stream == "stderr" else "stdout",
-            replica=name,
-            task=task,
-            time=at if timestamps else "",
+        yield unwrapped(
+            LogLine(
+                text=text,
+                stream="stderr" if stream == "stderr" else "stdout",
+                replica=name,
+                task=task,
+                time=at if timestamps else "",
+            )
         )

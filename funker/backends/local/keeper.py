@@ -169,7 +169,7 @@ class Keeper:
         spec = record.spec
         candidate = pool.proven not in ("", record.revision)
         environment = {
-            **runtime.environment(self._runtime, image.python, os.environ),
+            **runtime.environment(self._runtime, image.interpreter, os.environ),
             **spec["env"],
             "FUNKER_FUNCTION": record.name,
             "FUNKER_NODE": self._node,

@@ -69,11 +69,11 @@ def install(state: StateDirectory) -> Runtime:
     return Runtime(version, directory)
 
 
-def environment(runtime: Runtime, python: str, environ: Mapping[str, str]) -> dict[str, str]:
+def environment(runtime: Runtime, interpreter: str, environ: Mapping[str, str]) -> dict[str, str]:
     """What every replica's environment begins with."""
     kept = {name: environ[name] for name in _KEPT if name in environ}
     # A function's programs are those of its environment first, as in an image.
-    path = os.pathsep.join([str(Path(python).parent), kept.get("PATH", os.defpath)])
+    path = os.pathsep.join([str(Path(interpreter).parent), kept.get("PATH", os.defpath)])
     return {
         **kept,
         "PATH": path,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from funker.backends.base import BackendError, ImageMissing, Progress
-from funker.backends.local import dockerfile
+from funker.backends.local import dockerfile, javascript
 from funker.backends.local.environments import python_with
 from funker.backends.local.process import remove_tree
 from funker.backends.local.runtime import new_directory
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Seconds for which a snapshot is kept though no function uses it: its deploy may be under way.
 KEEP_S = 3600.0
 
+#: The arguments with which an interpreter is a replica; a command may follow.
+_SERVE = ("-m", "funker_runtime")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
@@ -37,8 +40,8 @@ class Snapshot:
 
     directory: Path
     handler: str
-    #: The interpreter that has its requirements.
-    python: str
+    #: The interpreter that has its requirements: Python's, or Node.js.
+    interpreter: str
     command: list[str]
     #: Debian packages that it asks for, which nobody installs here.
     packages: tuple[str, ...] = ()
@@ -56,11 +59,18 @@ def take(
     Raises `BackendError` for what can't run here, or `RequirementsFailed`.
     """
     files = [[f.path, f.kind, f.executable, f.digest] for f in source.files]
-    python = _python(source, json.dumps(files), environ, progress)
+    if source.runtime == "node":
+        interpreter = javascript.node(environ)
+        arguments = [str(javascript.replica(environ, progress) / "main.js")]
+        modules = _modules(source, environ, progress)
+    else:
+        interpreter = _python(source, json.dumps(files), environ, progress)
+        arguments = _arguments(source)
+        modules = None
     about = {
         "handler": source.handler,
-        "python": python,
-        "arguments": _arguments(source),
+        "interpreter": interpreter,
+        "arguments": arguments,
         "packages": list(source.packages),
     }
     text = json.dumps({"files": files, **about}, sort_keys=True)
@@ -72,6 +82,8 @@ def take(
             progress(f"copying {source.name}")
             with new_directory(state.code, name) as directory:
                 _copy(directory, source.files)
+                if modules is not None:
+                    (directory / modules.name).symlink_to(modules)
                 _seal(directory)
     return name
 
@@ -84,13 +96,13 @@ def load(state: StateDirectory, name: str) -> Snapshot:
         snapshot = Snapshot(
             directory=directory,
             handler=str(about["handler"]),
-            python=str(about["python"]),
-            command=[str(about["python"]), *about["arguments"]],
+            interpreter=str(about["interpreter"]),
+            command=[str(about["interpreter"]), *about["arguments"]],
             packages=tuple(about["packages"]),
         )
     except (OSError, ValueError, KeyError, TypeError):  # or of a version with another form
         raise _missing(directory) from None
-    for path in (directory, Path(snapshot.python)):
+    for path in (directory, Path(snapshot.interpreter)):
         if not path.exists():
             raise _missing(path)
     return snapshot
@@ -122,13 +134,33 @@ def _python(source: Source, files: str, environ: Mapping[str, str], progress: Pr
     )
 
 
+def _modules(source: Source, environ: Mapping[str, str], progress: Progress) -> Path | None:
+    """What a function in JavaScript finds as node_modules; None: it has it all, or needs none."""
+    if source.own_dockerfile:
+        raise dockerfile.DockerfileTooMuch(
+            f"{source.location / 'Dockerfile'}: no engine is here to build it",
+            hint="Deploy it to a swarm; or take the Dockerfile away: a handler needs none.",
+        )
+    if not source.npm:
+        return None
+    files = [file for file in source.files if file.path in source.npm]
+    return javascript.packages(
+        lambda place: _copy(place, files),
+        json.dumps([file.digest for file in files]),
+        lock=len(files) > 1,
+        environ=environ,
+        progress=progress,
+    )
+
+
 def _arguments(source: Source) -> list[str]:
     """What its interpreter is given."""
-    if not source.own_dockerfile:
-        return ["-m", "funker_runtime"]
+    if source.command or not source.own_dockerfile:
+        return [*_SERVE, *source.command]
     file = next(file for file in source.files if file.path == "Dockerfile")
     text = file.read().decode(errors="replace")
-    return dockerfile.command(text, where=str(file.location))
+    entrypoint, command = dockerfile.command(text, where=str(file.location))
+    return entrypoint or [*_SERVE, *command]
 
 
 def _copy(directory: Path, files: Sequence[SourceFile]) -> None:

@@ -16,6 +16,7 @@ import docker.errors
 import requests
 
 from funker.backends.base import LogLine
+from funker.backends.loglines import unwrapped
 from funker.backends.swarm.engine import TIMEOUT, Engine
 
 _TASK = "com.docker.swarm.task.id"
@@ -98,13 +99,15 @@ def parse(stream: int, data: bytes, names: _TaskNames, *, timestamps: bool) -> L
     details = dict(_pair(item) for item in written.split(","))
     task, node = details.get(_TASK, ""), details.get(_NODE, "")
     kind: Literal["stdout", "stderr"] = "stderr" if stream == 2 else "stdout"
-    return LogLine(
-        text=text,
-        stream=kind,
-        replica=names.replica(task),
-        task=task,
-        node=names.node(node),
-        time=moment,
+    return unwrapped(
+        LogLine(
+            text=text,
+            stream=kind,
+            replica=names.replica(task),
+            task=task,
+            node=names.node(node),
+            time=moment,
+        )
     )
 
 

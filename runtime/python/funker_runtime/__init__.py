@@ -10,12 +10,17 @@ from __future__ import annotations
 import functools
 import gc
 import os
-from typing import NoReturn
+import sys
+from typing import TYPE_CHECKING, NoReturn
 
 from funker_runtime import worker
 from funker_runtime.loader import Handler, load
-from funker_runtime.output import Output
+from funker_runtime.log import Log
 from funker_runtime.settings import SettingError, Settings, endpoint, identity, settings
+
+if TYPE_CHECKING:
+    from funker_runtime.solo import Solo
+    from funker_runtime.tree import Tree
 
 
 def handle(handler: Handler) -> NoReturn:
@@ -24,16 +29,32 @@ def handle(handler: Handler) -> NoReturn:
     The function's name is FUNKER_FUNCTION, else what the network's DNS calls this container,
     else the callable's own name. Call this before starting threads: the worker is forked.
     """
+    if "FUNKER_CALL_ID" in os.environ:
+        sys.exit(
+            "funker.handle: this program is run for each call, so it can't wait for one; make "
+            'it the ENTRYPOINT ["/usr/bin/tini", "--", "python3", "FILE"], not the CMD'
+        )
     _serve(lambda _: handler, default_name=getattr(handler, "__name__", "function"))
 
 
 def main() -> NoReturn:
-    """Serve one call with the handler that the environment names, then exit the process."""
+    """Serve one call with what the environment names, then exit the process.
+
+    That is a handler, or a program: this one's arguments, where they are a command.
+    """
     _serve(_load, default_name="function")
 
 
 def _load(name: str) -> Handler:
     gc.enable()  # `__main__` has disabled it; in the front it stays so until all is loaded
+    if command := sys.argv[1:] or os.environ.get("FUNKER_COMMAND"):
+        from funker_runtime.program import Program, parse
+
+        return Program(
+            parse(command) if isinstance(command, str) else command,
+            max_body=settings(os.environ).max_body,
+            content_type=os.environ.get("FUNKER_CONTENT_TYPE", ""),
+        )
     return load(name)
 
 
@@ -46,11 +67,33 @@ def _serve(find: worker.Finder, default_name: str) -> NoReturn:
         find = functools.partial(_refuse, error)
     # The order matters: threads, DNS look-ups and ZeroMQ's import come after the fork, the
     # latter two while the worker loads the handler.
-    pid, link, out, err = worker.fork(find, told.handler)
-    output = Output(out, err)
+    if told.isolation == "process":
+        from funker_runtime import zygote
+
+        forked = worker.fork(lambda link: zygote.main(link, find, told))
+    else:
+        forked = worker.fork(
+            lambda link: worker.main(
+                link,
+                find,
+                handler=told.handler,
+                max_body=told.max_body,
+                ulimits=told.ulimits,
+            )
+        )
+    own = identity(os.environ, default_name)
+    log = Log(own.function, plain=told.log == "plain", limit=told.log_limit)
+    if told.isolation == "process":
+        from funker_runtime.tree import Tree
+
+        workers: Solo | Tree = Tree(*forked, log, slots=told.slots, max_body=told.max_body)
+    else:
+        from funker_runtime.solo import Solo
+
+        workers = Solo(*forked, log)
     from funker_runtime.front import Front
 
-    Front(told, identity(os.environ, default_name), pid, link, output).run()
+    Front(told, own, workers, log).run()
 
 
 def _refuse(error: SettingError, _: str) -> NoReturn:

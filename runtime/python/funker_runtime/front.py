@@ -1,20 +1,18 @@
-"""The process that owns a replica's sockets, signals and clocks, and the worker beside it.
+"""The process that owns a replica's sockets, signals and clocks.
 
-It turns what happens (messages, the worker's words and death, signals, time) into events for
+It turns what happens (messages, the workers' words and deaths, signals, time) into events for
 the state machine in `replica.py`, and carries out the actions that come back. It decides
 nothing, and it never waits for anything but the poll.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
-import socket
 import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import zmq
 
@@ -22,14 +20,10 @@ from funker.rpc.errors import ProtocolError
 from funker.rpc.keys import client_keys
 from funker.rpc.messages import Ack, Call, Error, Failed, Message, Ping, decode, encode
 from funker.rpc.sockets import guard
-from funker_runtime import kernel, worker
-from funker_runtime.output import Output
-from funker_runtime.replica import (
-    FAILED_S,
+from funker_runtime.events import (
     ROUTER,
     Action,
     Answered,
-    Died,
     Event,
     Exit,
     Gone,
@@ -37,43 +31,34 @@ from funker_runtime.replica import (
     Kill,
     Linked,
     Loaded,
-    LoadFailed,
-    Raised,
     Received,
     Release,
     Relink,
-    Replica,
     Send,
     Start,
-    State,
     Terminate,
     Tick,
 )
+from funker_runtime.log import Log
+from funker_runtime.replica import FAILED_S, Replica, State
 from funker_runtime.settings import Settings
+from funker_runtime.solo import OUTPUT_S, WARM_ROUNDS
 
 if TYPE_CHECKING:
     from funker_runtime.lifeline import Lifeline
     from funker_runtime.link import RouterLink
+    from funker_runtime.solo import Solo
+    from funker_runtime.tree import Tree
 
 #: Milliseconds to flush what was sent before exiting.
 LINGER_MS = 1000
-#: Seconds that a dead worker's last output is waited for: the log may be blocked.
-OUTPUT_S = 0.2
-#: Rounds of dummy traffic before READY: the first round trip through fresh code paths, page
-#: faults and sockets takes about twice as long as the next.
-WARM_ROUNDS = 3
 
 
 class Front:
-    """One replica's sockets, worker and loop. `run` ends the process."""
+    """One replica's sockets, workers and loop. `run` ends the process."""
 
     def __init__(
-        self,
-        settings: Settings,
-        identity: Identity,
-        pid: int,
-        link: socket.socket,
-        output: Output,
+        self, settings: Settings, identity: Identity, workers: Solo | Tree, log: Log
     ) -> None:
         self._lifeline: Lifeline | None = None
         if "FUNKER_LIFELINE" in os.environ:
@@ -87,14 +72,12 @@ class Front:
             max_body=settings.max_body,
             now=time.monotonic(),
             kept=self._lifeline is not None,
+            slots=settings.slots,
+            once=settings.isolation == "container",
         )
-        self._pid = pid
-        self._link = link
-        self._output = output
-        self._death_watch = kernel.death_watch(pid)
-        self._how: str | None = None  # how the worker died, once it did
-        self._output_by = float("inf")
-        self._warm_rounds = 0
+        self._workers = workers
+        self._log = log
+        self._loaded = False
         self._signals = _signal_descriptor()
         self._context = zmq.Context()
         self._socket = _listen(self._context, settings)
@@ -110,20 +93,18 @@ class Front:
                 max_body=settings.max_body,
             )
         self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        for fd in (self._signals, output.ended):
-            self._poller.register(fd, zmq.POLLIN)
-        self._told = State.BOOT  # what was said over the lifeline
+        for source in (self._socket, self._signals):
+            self._poller.register(source, zmq.POLLIN)
+        self._told: str | None = None  # what was said over the lifeline
         if self._lifeline is not None:
-            self._lifeline.says({"worker": pid})
+            self._lifeline.says({"worker": workers.leader})
             self._poller.register(self._lifeline.fd, zmq.POLLIN)
 
     def run(self) -> NoReturn:
         self._warm_up()
         # Only now can the replica become idle: the warm-up's own messages must not count as
         # those of a caller, who would be told of the end and waited for.
-        for fd in (self._link.fileno(), self._death_watch):
-            self._poller.register(fd, zmq.POLLIN)
+        self._workers.watch(self._poller)
         if self._router is not None:
             self._router.watch(self._poller)
         while True:
@@ -131,7 +112,7 @@ class Front:
 
     def _step(self) -> None:
         now = time.monotonic()
-        wait = min(self._replica.wakeup(), self._output_by) - now
+        wait = min(self._replica.wakeup(), self._workers.wakeup()) - now
         ready = dict(self._poller.poll(int(min(max(wait, 0.0), 3600.0) * 1000) + 1))
         if self._signals in ready:
             os.read(self._signals, 64)
@@ -140,46 +121,46 @@ class Front:
             self._poller.unregister(self._lifeline.fd)
             self._lifeline = None
             self._happened(Terminate())
-        # The worker's last words come before the news of its death.
-        if self._link.fileno() in ready:
-            self._hear_worker()
-        if self._death_watch in ready:
-            self._bury_worker()
+        for event in self._workers.events(ready):
+            self._happened(event)
         if self._socket in ready:
             self._receive()
         if self._router is not None and self._router.ready(ready):
             for event in self._router.events():
                 self._happened(event)
-        if self._output.ended in ready or time.monotonic() >= self._output_by:
-            self._close_output()
         self._happened(Tick())
 
     def _happened(self, event: Event) -> None:
+        if not self._loaded and type(event) is Loaded:
+            self._loaded = True
+            gc.freeze()  # no collection need ever look at what is loaded
+            gc.enable()
         for action in self._replica.on(event, time.monotonic()):
             self._act(action)
-        if self._lifeline is not None and self._replica.state is not self._told:
-            self._told = self._replica.state
+        if self._lifeline is not None and self._told is None:
             self._tell(self._lifeline)
 
     def _tell(self, lifeline: Lifeline) -> None:
         """What whoever keeps this replica wants to know: whether it is of use."""
-        if self._told is State.IDLE:
-            lifeline.says({"state": "idle"})
-        elif self._told is State.FAILED:
-            lifeline.says({"state": "failed", **self._replica.failure})
+        match self._replica.state:
+            case State.IDLE:
+                self._told = "idle"
+                lifeline.says({"state": "idle"})
+            case State.FAILED:
+                self._told = "failed"
+                lifeline.says({"state": "failed", **self._replica.failure})
 
     def _act(self, action: Action) -> None:
         match action:
             case Send(peer, message):
                 if not self._send(peer, message):
                     self._happened(Gone(peer))
-            case Start(call):
-                told = {"call": {"content_type": call.content_type}}
-                self._tell_worker(told, call.body or b"")
-            case Release():
-                self._tell_worker({"end": True})
-            case Kill():
-                self._kill_worker()
+            case Start(call, slot):
+                self._workers.start(call, slot)
+            case Release(slot):
+                self._workers.release(slot)
+            case Kill(slot):
+                self._workers.kill(slot)
             case Relink() if self._router is not None:
                 self._happened(self._router.redial())
             case Exit(status):
@@ -217,60 +198,6 @@ class Front:
             raise
         return True
 
-    # The worker
-
-    def _tell_worker(self, message: dict[str, Any], body: bytes | None = None) -> None:
-        # A worker that has just died hears nothing; the news of its death answers the caller.
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            worker.send(self._link, message, body)
-
-    def _hear_worker(self) -> None:
-        received = worker.receive(self._link)
-        if received is None:
-            self._poller.unregister(self._link.fileno())
-            return
-        message, body = received
-        match message:
-            case {"loaded": _}:
-                worker.send(self._link, {"warm": True}, b'{"x":1}')
-            case {"warm": _} if self._warm_rounds < WARM_ROUNDS:
-                self._warm_rounds += 1
-                worker.send(self._link, {"warm": True}, b'{"x":1}')
-            case {"warm": _}:
-                gc.freeze()  # no collection need ever look at what is loaded
-                gc.enable()
-                self._happened(Loaded())
-            case {"failed": failure}:
-                self._output.say(failure["traceback"] or f"{failure['message']}\n")
-                self._happened(LoadFailed(failure["message"], failure["traceback"]))
-            case {"answer": answer}:
-                self._happened(Answered(answer["content_type"], body or b""))
-            case {"error": error}:
-                self._output.say(error["traceback"])
-                self._happened(Raised(**error))
-
-    def _bury_worker(self) -> None:
-        self._poller.unregister(self._death_watch)
-        while self._link.fileno() in dict(self._poller.poll(0)):
-            self._hear_worker()
-        self._kill_worker()  # what it left running
-        _, status = os.waitpid(self._pid, 0)
-        self._how = _how_it_died(status)
-        self._output.finish()
-        self._output_by = time.monotonic() + OUTPUT_S
-
-    def _kill_worker(self) -> None:
-        # The group's number is the worker's own until the worker has been waited for. There is
-        # no such group before the worker has made it, its first act.
-        if self._how is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._pid, signal.SIGKILL)
-
-    def _close_output(self) -> None:
-        self._output_by = float("inf")
-        self._poller.unregister(self._output.ended)
-        self._happened(Died(self._how or "died", self._output.tail()))
-
     # Beginning and end
 
     def _warm_up(self) -> None:
@@ -289,9 +216,10 @@ class Front:
         dealer.close(linger=0)
 
     def _exit(self, status: int) -> NoReturn:
-        self._kill_worker()
         if self._router is not None:
             self._router.close(linger=LINGER_MS)
+        self._log.flush(OUTPUT_S)
+        self._workers.close()
         self._context.destroy(linger=LINGER_MS)  # all its sockets: the warm-up may be under way
         os._exit(status)
 
@@ -340,10 +268,3 @@ def _signal_descriptor() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     return reader
-
-
-def _how_it_died(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
-        return f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return f"exited with status {os.WEXITSTATUS(status)}"

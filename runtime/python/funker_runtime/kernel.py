@@ -9,8 +9,12 @@ import contextlib
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
+from collections.abc import Callable
+
+_INT = struct.calcsize("i")
 
 #: Tests switch this off to run the fallbacks.
 LINUX = sys.platform == "linux"
@@ -35,10 +39,12 @@ def anonymous_file(data: bytes) -> int:
     return fd
 
 
-def read_file(fd: int) -> bytes:
-    """All of an anonymous file; closes it."""
+def read_file(fd: int, limit: int | None = None) -> bytes:
+    """All of an anonymous file, or its beginning of `limit` bytes; closes it."""
     try:
         size = os.fstat(fd).st_size
+        if limit is not None:
+            size = min(size, limit)
         parts = []
         offset = 0
         while offset < size and (part := os.pread(fd, size - offset, offset)):
@@ -47,6 +53,19 @@ def read_file(fd: int) -> bytes:
         return parts[0] if len(parts) == 1 else b"".join(parts)
     finally:
         os.close(fd)
+
+
+def receive(link: socket.socket, size: int, *, fds: int, flags: int = 0) -> tuple[bytes, list[int]]:
+    """A message of at most `size` bytes, and at most `fds` descriptors that come with it.
+
+    As `socket.recv_fds`, which in Python 3.11 doesn't heed `flags`.
+    """
+    data, ancillary, _, _ = link.recvmsg(size, socket.CMSG_LEN(fds * _INT), flags)
+    for level, kind, packed in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            count = len(packed) // _INT
+            return data, list(struct.unpack(f"{count}i", packed[: count * _INT]))
+    return data, []
 
 
 def message_pair() -> tuple[socket.socket, socket.socket]:
@@ -63,12 +82,35 @@ def die_with_parent(parent: int, grandparent: int) -> None:
     """
     if not LINUX or parent == 1 or (grandparent == 1 and _init_ends_with_its_child()):
         return
-    import ctypes
+    hear_of_death(parent, signal.SIGKILL)
 
+
+def hear_of_death(parent: int, number: int) -> None:
+    """Have the kernel send this process a signal when its parent dies. Linux only."""
     pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    _prctl(pr_set_pdeathsig, number)
     if os.getppid() != parent:  # it died just before
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what descends from this process and whose own parent ends."""
+    if LINUX:
+        pr_set_child_subreaper = 36
+        _prctl(pr_set_child_subreaper, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    global _prctl_of_libc
+    if _prctl_of_libc is None:
+        import ctypes  # most replicas never need it
+
+        _prctl_of_libc = ctypes.CDLL(None).prctl
+    _prctl_of_libc(option, value, 0, 0, 0)
+
+
+#: Kept, since a process that was just forked pays for all that it makes anew.
+_prctl_of_libc: Callable[..., object] | None = None
 
 
 def _init_ends_with_its_child() -> bool:

@@ -10,7 +10,7 @@ import zmq
 from funker.rpc.keys import Keys
 from funker.rpc.messages import Message, encode
 from funker.rpc.sockets import REFUSALS, UNWELCOME, dial, hang_up, heard, incoming
-from funker_runtime.replica import ROUTER, Event, Gone, Linked, Received
+from funker_runtime.events import ROUTER, Event, Gone, Linked, Received
 
 #: Milliseconds between tries to connect, at most. The name is looked up at each.
 RECONNECT_MAX_MS = 500

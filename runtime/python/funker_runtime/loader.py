@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from funker.rpc.messages import BYTES, JSON, TEXT, media_type
@@ -14,7 +14,16 @@ from funker.rpc.messages import BYTES, JSON, TEXT, media_type
 #: What an image runs unless it says otherwise: `handle` in `handler.py`.
 DEFAULT_HANDLER = "handler:handle"
 
-Handler = Callable[..., Any]
+
+class Raw:
+    """A handler that is given a call's header and body as they are, and answers in bytes."""
+
+    def answer(self, call: Mapping[str, Any], body: bytes) -> tuple[str, bytes]:
+        """The answer's content type, and the answer. Raises what is the function's error."""
+        raise NotImplementedError
+
+
+Handler = Callable[..., Any] | Raw
 
 
 class HandlerError(Exception):
@@ -48,15 +57,19 @@ def load(name: str) -> Handler:
     return found  # type: ignore[no-any-return]
 
 
-def invoke(handler: Handler, content_type: str, body: bytes) -> tuple[str, bytes]:
+def invoke(handler: Handler, call: Mapping[str, Any], body: bytes) -> tuple[str, bytes]:
     """Run the handler on a call's body; its answer as (content type, bytes).
+
+    `call` is the header, of which a callable needs the `content_type` alone.
 
     A JSON object becomes keyword arguments, other JSON one positional argument, a body of
     another content type one `bytes` argument. A coroutine is run to its end. Raises what the
     handler raises; `ValueError` for a body that isn't the JSON it claims to be, and
     `TypeError` for an answer that can't be sent.
     """
-    if media_type(content_type) != JSON:
+    if isinstance(handler, Raw):
+        return handler.answer(call, body)
+    if media_type(call["content_type"]) != JSON:
         answer = handler(body)
     else:
         try:

@@ -3,17 +3,24 @@
 FUNKER_FUNCTION   its name; else the name that the network's DNS has for its address
 FUNKER_ALIASES    more names that callers may use, separated by commas
 FUNKER_HANDLER    module:callable (handler:handle)
+FUNKER_COMMAND    a program instead, as a JSON array or a line; the replica's arguments are one, too
+FUNKER_CONTENT_TYPE  of a program's answers (guessed)
 FUNKER_TIMEOUT    for the handler: seconds, or with a unit: 500ms, 30s, 5m, 1h (60s)
 FUNKER_MAX_BODY   bytes of a call's or an answer's body (16777216)
 FUNKER_LISTEN     ZeroMQ endpoint (tcp://*:5570 in a container, else tcp://127.0.0.1:5570)
 FUNKER_ROUTER     host:port of the router, or `direct`: none (funker-router, given its key)
 FUNKER_KEY_FILE   the router's key for replicas (/run/secrets/funker-client-key; see rpc/keys.py)
 FUNKER_REPLICA    its own name in answers and logs (the task's or the host's)
-FUNKER_ISOLATION  container
+FUNKER_ISOLATION  container: one call, then the replica ends; process: a fresh process for each
+FUNKER_SLOTS      with `process`: calls at once (as many as there are CPUs for it)
+FUNKER_ULIMITS    limits of each call's process: as=BYTES,cpu=SECONDS,fsize=BYTES,nofile=N,nproc=N
+FUNKER_LOG        json or plain: what the log's lines are (json; plain on a terminal)
+FUNKER_LOG_LIMIT  bytes that a call may log (1048576)
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -24,10 +31,15 @@ from typing import NamedTuple
 from funker.rpc.errors import FunkerError
 from funker.rpc.keys import client_keys, router_address
 from funker.rpc.messages import MAX_BODY, REPLICA_PORT
+from funker_runtime import kernel
+from funker_runtime.events import Identity
 from funker_runtime.loader import DEFAULT_HANDLER
-from funker_runtime.replica import Identity
 
 DEFAULT_TIMEOUT_S = 60.0
+#: Calls at once in one replica, at most.
+MAX_SLOTS = 1024
+#: Bytes that a call may log, unless it is told otherwise.
+LOG_LIMIT = 1024 * 1024
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -42,19 +54,71 @@ class Settings(NamedTuple):
     max_body: int = MAX_BODY
     listen: str = f"tcp://127.0.0.1:{REPLICA_PORT}"
     router: str = ""
+    log: str = "json"
+    log_limit: int = LOG_LIMIT
+    isolation: str = "container"
+    slots: int = 1
+    ulimits: Mapping[str, int] = {}
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
     """The settings in an environment. Raises `SettingError`."""
-    if (isolation := environ.get("FUNKER_ISOLATION") or "container") != "container":
-        raise SettingError(f"FUNKER_ISOLATION: this runtime has `container`, not {isolation!r}")
+    isolation = _isolation(environ)
     return Settings(
         handler=environ.get("FUNKER_HANDLER") or DEFAULT_HANDLER,
         timeout=_seconds("FUNKER_TIMEOUT", environ.get("FUNKER_TIMEOUT") or "60s"),
         max_body=_bytes("FUNKER_MAX_BODY", environ.get("FUNKER_MAX_BODY") or str(MAX_BODY)),
         listen=endpoint(environ),
         router=_router(environ),
+        log=_log(environ),
+        log_limit=_bytes("FUNKER_LOG_LIMIT", environ.get("FUNKER_LOG_LIMIT") or str(LOG_LIMIT)),
+        isolation=isolation,
+        slots=_slots(environ) if isolation == "process" else 1,
+        ulimits=_ulimits(environ),
     )
+
+
+def _isolation(environ: Mapping[str, str]) -> str:
+    isolation = environ.get("FUNKER_ISOLATION") or "container"
+    if isolation not in ("container", "process"):
+        raise SettingError(f"FUNKER_ISOLATION: expected container or process, got {isolation!r}")
+    if isolation == "process" and not kernel.LINUX:
+        raise SettingError("FUNKER_ISOLATION: `process` needs Linux; use `container`")
+    return isolation
+
+
+def _slots(environ: Mapping[str, str]) -> int:
+    text = environ.get("FUNKER_SLOTS") or str(_cpus())
+    if not (re.fullmatch(r"[0-9]{1,4}", text) and 1 <= int(text) <= MAX_SLOTS):
+        raise SettingError(f"FUNKER_SLOTS: expected a number from 1 to {MAX_SLOTS}, got {text!r}")
+    return int(text)
+
+
+def _cpus() -> int:
+    """The CPUs that this process may use, by its affinity and its control group's quota."""
+    cpus = len(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError, ValueError), open("/sys/fs/cgroup/cpu.max") as file:
+        quota, period = file.read().split()
+        cpus = min(cpus, math.ceil(int(quota) / int(period)))  # "max" is no number
+    return max(1, cpus)
+
+
+def _ulimits(environ: Mapping[str, str]) -> Mapping[str, int]:
+    if not (text := environ.get("FUNKER_ULIMITS")):
+        return {}
+    from funker_runtime import limits  # most functions have none
+
+    try:
+        return limits.parse(text)
+    except ValueError as error:
+        raise SettingError(f"FUNKER_ULIMITS: {error}") from None
+
+
+def _log(environ: Mapping[str, str]) -> str:
+    form = environ.get("FUNKER_LOG") or ("plain" if os.isatty(1) else "json")
+    if form not in ("json", "plain"):
+        raise SettingError(f"FUNKER_LOG: expected json or plain, got {form!r}")
+    return form
 
 
 def _router(environ: Mapping[str, str]) -> str:

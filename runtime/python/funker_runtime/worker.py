@@ -5,9 +5,12 @@ of its own, and talks to the front over one socket that keeps message boundaries
 and the body after it, or beside it as the descriptor of an anonymous file.
 
     worker → front   {"loaded": true} | {"failed": …}
-    front → worker   {"warm": true} + JSON  → echoed    {"call": {content_type}} + body
-    worker → front   {"answer": {content_type}} + body | {"error": {…}}
+    front → worker   {"warm": true} + JSON  → echoed    {"call": {…header}} + body
+    worker → front   {"answer": {content_type}} + body | {"oversized": bytes} | {"error": {…}}
     front → worker   {"end": true}, of an answer
+
+Where a replica has slots (`keeper`) the worker is forked from a process that has loaded the
+handler, says nothing of loading, and ends without being told.
 """
 
 from __future__ import annotations
@@ -20,10 +23,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from funker.rpc.messages import JSON, clip
+from funker.rpc.messages import JSON, Call, clip
 from funker_runtime import kernel, loader
 
 #: From a handler's name to the callable.
@@ -54,51 +57,110 @@ def send(link: socket.socket, message: dict[str, Any], body: bytes | None = None
             os.close(fd)
 
 
-def receive(link: socket.socket) -> tuple[dict[str, Any], bytes | None] | None:
-    """The next control message and its body; None when the other side is gone."""
+def receive(
+    link: socket.socket, *, flags: int = 0, limit: int | None = None
+) -> tuple[dict[str, Any], bytes | None] | None:
+    """The next control message and its body, of at most `limit` bytes; None when the other side is
+    gone. Raises `BlockingIOError` if it isn't to wait, and `ValueError` for what is no message.
+    """
     try:
-        data, fds, _, _ = socket.recv_fds(link, MAX_CONTROL, 1)
+        data, fds = kernel.receive(link, MAX_CONTROL, fds=1, flags=flags)
     except ConnectionResetError:
         return None
     if not data:
         return None
-    head, inline, body = data.partition(b"\n")
-    if inline:
-        return json.loads(head), body
-    return json.loads(head), kernel.read_file(fds[0]) if fds else None
+    body = kernel.read_file(fds[0], limit) if fds else None
+    head, inline, rest = data.partition(b"\n")
+    return json.loads(head), rest if inline else body
 
 
-def main(link: socket.socket, find: Finder, handler: str) -> NoReturn:
-    """The worker's whole life. `find(handler)` gives the callable, or raises why it can't."""
-    # Python's own buffering would lose what was printed before a crash.
-    if sys.stdout is None:
-        # Closed when the program started; here they are the pipes to the front.
-        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+def header(call: Call) -> dict[str, Any]:
+    """What a worker is told of a call."""
+    return {
+        "id": call.id,
+        "function": call.function,
+        "content_type": call.content_type,
+        "timeout_ms": call.timeout_ms,
+        "deadline_ms": call.deadline_ms,
+        "attempt": call.attempt,
+        "traceparent": call.traceparent,
+    }
+
+
+def main(
+    link: socket.socket, find: Finder, *, handler: str, max_body: int, ulimits: Mapping[str, int]
+) -> NoReturn:
+    """The life of a worker that loads the handler itself: `find(handler)` gives it, or raises why
+    it can't. `max_body` is the bytes that an answer may have."""
+    prepare_streams()
     try:
         function = find(handler)
+        if ulimits:
+            from funker_runtime import limits
+
+            limits.impose(ulimits)
     except Exception as error:  # noqa: BLE001 - whatever an import raises is told
         send(link, {"failed": described(error)})
         _exit(1)
     gc.freeze()  # what is loaded lives as long as the process; the collector can skip it
     send(link, {"loaded": True})
+    serve(link, function, max_body=max_body, waits=True)
+
+
+def serve(link: socket.socket, function: loader.Handler, *, max_body: int, waits: bool) -> NoReturn:
+    """Wait for a call, run it, tell what came of it, end. `waits`: end when told so."""
     while (received := receive(link)) is not None:
         message, body = received
         if "warm" in message:
-            _, answer = loader.invoke(dict, JSON, body or b"")
-            send(link, message, answer)
+            send(link, message, loader.invoke(dict, {"content_type": JSON}, body or b"")[1])
             continue
-        try:
-            content_type, answer = loader.invoke(
-                function, message["call"]["content_type"], body or b""
-            )
-        except Exception as error:  # noqa: BLE001 - whatever the handler raises is told
-            send(link, {"error": described(error)})
-        else:
-            send(link, {"answer": {"content_type": content_type}}, answer)
+        if run_call(link, function, message, body, max_body=max_body) and waits:
             receive(link)  # the end of a process delays others; the answer goes first
         _exit(0)
     os._exit(0)  # the front left without a call
+
+
+def run_call(
+    link: socket.socket,
+    function: loader.Handler,
+    message: dict[str, Any],
+    body: bytes | None,
+    *,
+    max_body: int,
+) -> bool:
+    """Run a call and tell what came of it; whether that is an answer."""
+    try:
+        if "funker_runtime.hooks" in sys.modules:
+            sys.modules["funker_runtime.hooks"].run()
+        content_type, answer = loader.invoke(function, message["call"], body or b"")
+    except Exception as error:  # noqa: BLE001 - whatever the handler raises is told
+        send(link, {"error": described(error)})
+        return False
+    if len(answer) > max_body:
+        send(link, {"oversized": len(answer)})
+    else:
+        send(link, {"answer": {"content_type": content_type}}, answer)
+    return True
+
+
+def rehearse(rounds: int) -> None:
+    """Run calls, but not of the function: what they leave, warm code and memory, stays here, and
+    in each process that is forked from this one."""
+    front, link = kernel.message_pair()
+    with front, link:
+        for _ in range(rounds):
+            send(front, {"call": {"content_type": JSON}}, b'{"x":1}')
+            message, body = receive(link) or ({}, b"")
+            run_call(link, dict, message, body, max_body=len(body or b"") + 1)
+            receive(front)
+
+
+def prepare_streams() -> None:
+    """Python's own buffering would lose what was printed before a crash."""
+    if sys.stdout is None:
+        # Closed when the program started; here they are the pipes to the front.
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 
 def described(error: BaseException) -> dict[str, str]:
@@ -152,8 +214,28 @@ def _exit(status: int) -> NoReturn:
     os._exit(status)
 
 
-def fork(find: Finder, handler: str) -> tuple[int, socket.socket, int, int]:
-    """Fork a worker. Returns its pid, the link to it, and the pipes of its stdout and stderr.
+def run(life: Callable[[], NoReturn]) -> NoReturn:
+    """Live to the end of this process, whatever the function does to it."""
+    try:
+        life()
+    except SystemExit as leaving:
+        # sys.exit() in a handler: the status is what the caller is told, and what was said.
+        if isinstance(leaving.code, int | None):
+            _exit(leaving.code or 0)
+        print(leaving.code, file=sys.stderr)
+        _exit(1)
+    except BaseException:  # noqa: BLE001 - KeyboardInterrupt and its like: the status tells
+        import traceback
+
+        traceback.print_exc()
+        _exit(1)
+    finally:
+        os._exit(1)
+
+
+def fork(life: Callable[[socket.socket], NoReturn]) -> tuple[int, socket.socket, int, int]:
+    """Fork a process that lives `life`, with one end of a link. Returns its pid, the other end,
+    and the pipes of its stdout and stderr.
 
     Must run before this process has threads or a ZeroMQ context: neither survives a fork.
     """
@@ -181,18 +263,7 @@ def fork(find: Finder, handler: str) -> tuple[int, socket.socket, int, int]:
         for fd in (out, err, workers_out, workers_err):
             os.close(fd)
         link.close()
-        main(workers_link, find, handler)
-    except SystemExit as leaving:
-        # sys.exit() in a handler: the status is what the caller is told, and what was said.
-        if isinstance(leaving.code, int | None):
-            _exit(leaving.code or 0)
-        print(leaving.code, file=sys.stderr)
-        _exit(1)
-    except BaseException:  # noqa: BLE001 - KeyboardInterrupt and its like: the status tells
-        import traceback
-
-        traceback.print_exc()
-        _exit(1)
+        run(lambda: life(workers_link))
     finally:
         os._exit(1)
 

@@ -311,6 +311,20 @@ def test_the_examples_of_counting_run(up: Any) -> None:
     assert up.call("fanout", b"a b\na c\nd a\n")["counts"]["a"] == 3
 
 
+def test_the_example_of_a_program_runs(up: Any) -> None:
+    up.deploy_source(EXAMPLES / "exec-wc", "count")
+    assert up.call("count", b"a b\na c\nd a\n") == {"lines": 3, "words": 6, "bytes": 12}
+
+
+def test_the_command_of_a_dockerfile_is_run(up: Any) -> None:
+    source = up.sources / "upper"
+    source.mkdir()
+    (source / "Dockerfile").write_text("FROM funker-python\nCOPY . .\nCMD tr a-z A-Z < words\n")
+    (source / "words").write_text("to be\n")
+    up.deploy_source(source, "upper")
+    assert up.call("upper") == "TO BE\n"
+
+
 def test_the_example_with_a_requirement_runs(up: Any) -> None:
     up.deploy_source(EXAMPLES / "thumbnail", "thumbnail")
     png = up.call("thumbnail", (EXAMPLES / "thumbnail" / "picture.jpg").read_bytes())

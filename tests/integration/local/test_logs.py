@@ -61,8 +61,8 @@ def test_following_shows_what_comes(up: Any) -> None:
 
 def test_a_log_is_bounded(up: Any) -> None:
     up.deploy("def handle(n): print(('x' * 1000 + chr(10)) * n)")
-    for _ in range(5):
-        up.call(n=2000)
+    for _ in range(10):
+        up.call(n=1000)
     up.until(lambda: (up.state.logs / "add.log.1").exists(), "the second file")
     size = sum(file.stat().st_size for file in up.state.logs.glob("add.log*"))
     assert size < 9 * 1024 * 1024
@@ -73,3 +73,19 @@ def test_a_line_that_never_ends_is_broken_up(up: Any) -> None:
     up.deploy("def handle(n): print('x' * n)")
     up.call(n=100_000)
     up.until(lambda: sum(map(len, _texts(up))) == 100_000, "all of it")
+
+
+def test_a_line_tells_its_call(up: Any) -> None:
+    up.deploy(CHATTY)
+    up.call(text="one")
+    up.call(text="two")
+    up.until(lambda: len(_texts(up)) == 6, "all six lines")
+    lines = list(up.backend.logs("add"))
+    with up.backend.controller() as controller:
+        newest, oldest = (record["id"] for record in controller.query("calls", function="add"))
+    assert {line.call for line in lines} == {newest, oldest}
+    assert sorted(line.text for line in lines if line.call == newest) == [
+        "to stderr",
+        "two",
+        "without an end",
+    ]

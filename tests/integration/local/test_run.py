@@ -75,6 +75,26 @@ def test_a_file_alone_is_a_function(command):
     assert (done.returncode, done.stdout) == (0, "HEY"), done.stderr
 
 
+def test_a_program_alone_is_a_function(command):
+    program = command.place / "count.sh"
+    program.write_text("#!/bin/sh\necho counting >&2\nexec wc -c\n")
+    program.chmod(0o755)
+
+    done = command.run("run", program, "--call", "four")
+
+    assert (done.returncode, done.stdout.strip()) == (0, "4"), done.stderr
+    assert "counting\n" in done.stderr
+
+
+def test_a_command_is_run_with_what_the_source_has(command):
+    source = command.write("print(open(0).read()[::-1])", file="turn.py")
+
+    words = ["--call", "abc", "--command", "python3 turn.py"]
+    done = command.run("run", source, *words)
+
+    assert (done.returncode, done.stdout.strip()) == (0, "cba"), done.stderr
+
+
 def test_a_directory_of_a_repository_runs_at_a_ref_with_its_requirements(command):
     repository = command.place / "repository"
     package = repository / "jobs" / "greet" / "greeting"

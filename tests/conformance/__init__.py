@@ -1,0 +1,1 @@
+"""What every runtime has to do, whatever its language: docs/runtimes.md says it in words."""

@@ -1,0 +1,3 @@
+/** Can't be loaded. */
+
+throw new RangeError('no luck today')

@@ -1,0 +1,3 @@
+"""Can't be loaded."""
+
+raise RuntimeError("no luck today")
