@@ -40,6 +40,8 @@ export const LOAD_MS = 120_000
  * for a fresh try; the wait keeps a broken function from spinning in the engine.
  */
 export const FAILED_MS = 5000
+/** After which a worker that dies while it waits is an accident, not a broken handler. */
+export const STEADY_MS = 1000
 /** For the peers that were told «idle» to acknowledge the BYE. */
 export const BYE_MS = 300
 /** After which a peer that was told «idle» won't call on the strength of it any more. */
@@ -69,6 +71,7 @@ export class Replica {
     this.actions = []
     this.loadBy = now + LOAD_MS
     this.failedUntil = 0
+    this.steadyAt = 0
     // Peers that were told «idle», and when: they may be about to call.
     this.probed = new Map()
     this.slots = Array.from({length: slots}, (_, number) => new Slot(number, {once, now}))
@@ -280,6 +283,7 @@ export class Replica {
     if (this.stage === 'boot') {
       this.stage = 'idle'
       this.residue = residue
+      this.steadyAt = now + STEADY_MS
       this.#announce(now)
     } else if (slot.run !== null) {
       this.#start(slot, slot.run, now)
@@ -334,7 +338,7 @@ export class Replica {
     slot.bury(now)
     if (this.stage === 'boot' || (this.stage === 'idle' && unused && this.once)) {
       // An idle worker dies of a background task or for lack of memory.
-      if (this.stage === 'idle' && this.kept) {
+      if (this.stage === 'idle' && (this.kept || now >= this.steadyAt)) {
         this.status = 1
         this.#sayBye(now)
         this.#leave(now)

@@ -34,11 +34,13 @@ class Campaign:
         once = Target(f"once-{seed}", idempotent=False, replicas=most)
         again = Target(f"again-{seed}", idempotent=True, replicas=most)
         auto = Target(f"auto-{seed}", idempotent=False, replicas=most, scaled=True)
-        self._targets = [once, again, auto]
+        pool = Target(f"pool-{seed}", idempotent=False, replicas=2, slots=2)
+        self._targets = [once, again, auto, pool]
         self._specs: dict[str, dict[str, Any]] = {
             once.name: {"replicas": most},
             again.name: {"replicas": most, "calls": CallPolicy(idempotent=True, retries=5)},
             auto.name: {"scale": ScalePolicy(min=1, max=most)},
+            pool.name: {"replicas": 2, "isolation": "process", "slots": 2},
         }
         self._generation = 0
         self._began = 0.0

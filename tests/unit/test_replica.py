@@ -26,7 +26,7 @@ from funker_runtime.events import (
     Terminate,
     Tick,
 )
-from funker_runtime.replica import FAILED_S, LOAD_S, Replica, State
+from funker_runtime.replica import FAILED_S, LOAD_S, STEADY_S, Replica, State
 from funker_runtime.slot import BEAT_S, DEATH_S, GONE_S, HOLD_S, RELEASE_S
 from funker_runtime.voice import BYE_S, PROBE_S
 
@@ -283,6 +283,16 @@ def test_in_idle_a_worker_that_dies_makes_it_failed_and_tells_who_was_told_idle(
     assert life.sees(Died("was killed by SIGKILL", "tail")) == [bye(EVE)]
     assert life.state is State.FAILED
     assert life.waits(FAILED_S)[-1] == Exit(1)
+
+
+def test_in_idle_for_a_while_a_worker_that_dies_makes_room_for_the_next() -> None:
+    life = Life()
+    life.waits(STEADY_S)
+    life.hears(Ping(number=1), peer=EVE)
+    assert life.sees(Died("was killed by SIGKILL", "tail")) == [bye(EVE)]
+    assert life.state is State.LEAVING
+    assert life.hears(a_call(), peer=BOB) == [busy(BOB)]
+    assert life.hears(Ack(id=SESSION), peer=EVE) == [Exit(1)]
 
 
 def test_in_idle_sigterm_with_nobody_told_kills_the_worker_and_exits_with_it() -> None:

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import {test} from 'node:test'
 
 import {made} from '../messages.js'
-import {BYE_MS, FAILED_MS, LOAD_MS, ROUTER, Replica, SILENCE_MS} from '../replica.js'
+import {BYE_MS, FAILED_MS, LOAD_MS, ROUTER, Replica, SILENCE_MS, STEADY_MS} from '../replica.js'
 import {ACCEPT_MS, DEATH_MS, GONE_MS, HOLD_MS, REFILL_MS} from '../slot.js'
 
 const SESSION = 'a'.repeat(32)
@@ -125,6 +125,17 @@ test('whoever was told that it is idle hears that it leaves', () => {
   assert.deepEqual(brief(one.on({type: 'terminate'}, 1)), ['p BYE', 'kill 0'])
   assert.deepEqual(brief(one.on(died(), 2)), [])
   assert.deepEqual(brief(one.on({type: 'tick'}, 1 + BYE_MS)), ['exit 0'])
+})
+
+test('a worker that dies while it waits is a broken handler at first, and later an accident', () => {
+  const one = idle()
+  one.on(died(), STEADY_MS - 1)
+  assert.equal(one.state, 'failed')
+  const other = idle()
+  other.on(from('p', made('PING', {number: 1})), 0)
+  assert.deepEqual(brief(other.on(died(), STEADY_MS)), ['p BYE'])
+  assert.equal(other.state, 'leaving')
+  assert.deepEqual(brief(other.on({type: 'tick'}, STEADY_MS + BYE_MS)), ['exit 1'])
 })
 
 test('what can not be loaded is told, and ends', () => {

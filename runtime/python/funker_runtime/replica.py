@@ -65,6 +65,9 @@ LOAD_S = 120.0
 #: Seconds that a replica whose handler can't be loaded lingers, telling callers why. Then it
 #: exits for a fresh try; the wait keeps a broken function from spinning in the engine.
 FAILED_S = 5.0
+#: Seconds after which a worker that dies while it waits is an accident, not a broken handler: the
+#: replica makes room for the next at once, instead of telling callers for a while what is wrong.
+STEADY_S = 1.0
 #: Outcomes that are kept at once, unacknowledged; no more calls are taken meanwhile.
 MAX_HELD = 256
 
@@ -112,6 +115,7 @@ class Replica:
         self._load_by = now + LOAD_S
         self._failure = LoadFailed("", "")
         self._failed_until = 0.0
+        self._steady_at = 0.0
         self._slots = [Slot(number, once=once, now=now) for number in range(slots)]
         # The calls that are here, running or held. The last one of a replica that takes no more
         # calls stays known until the process ends.
@@ -306,6 +310,7 @@ class Replica:
         slot.load()
         if self._stage is State.BOOT:
             self._stage, self._residue = State.IDLE, residue
+            self._steady_at = now + STEADY_S
             self._announce(now)
         elif slot.run is not None:
             self._start(slot, slot.run, now)
@@ -347,7 +352,7 @@ class Replica:
         slot.bury(now)
         if self._once and (self._stage is State.BOOT or (self._stage is State.IDLE and unused)):
             # An idle worker dies of a background thread or for lack of memory.
-            if self._stage is State.IDLE and self._kept:
+            if self._stage is State.IDLE and (self._kept or now >= self._steady_at):
                 self._status = 1
                 self._say_bye(now)
                 self._leave(now)

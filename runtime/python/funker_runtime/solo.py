@@ -97,10 +97,10 @@ class Solo:
         message, body = received
         match message:
             case {"loaded": _}:
-                worker.send(self._link, {"warm": True}, b'{"x":1}')
+                self._tell({"warm": True}, b'{"x":1}')
             case {"warm": _} if self._warm_rounds < WARM_ROUNDS:
                 self._warm_rounds += 1
-                worker.send(self._link, {"warm": True}, b'{"x":1}')
+                self._tell({"warm": True}, b'{"x":1}')
             case {"warm": _}:
                 return [Loaded()]
             case {"failed": failure}:
