@@ -47,7 +47,8 @@ def on_swarm(report: Report, calls: int) -> None:
             time.sleep(SETTLE_S)
             (replica,) = rig.containers(name)
             command = ["python3", "/app/usage.py", "1"]
-            found: dict[str, float] = json.loads(replica.exec_run(command).output)
+            output: Any = replica.exec_run(command).output
+            found: dict[str, float] = json.loads(output)
             return found
 
         def load(name: str, number: int) -> Load:

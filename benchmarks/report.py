@@ -18,7 +18,8 @@ A benchmark is a module `benchmarks/NAME.py`, run by `scripts/bench NAME`:
 
 A floor is the same machine doing the least that the job needs, measured in the same run: absolute
 figures vary from machine to machine. Each figure is printed as soon as it is added. `--json FILE`
-writes all of them, `--check` exits with 1 if a target is missed (2 is a usage error).
+writes all of them, `--check` exits with 1 if a target is missed (2 is a usage error). `--plot
+FILE` is for those who draw something: they find it in `report.plot`.
 
 What is given to `main` by name is an option with that default, which `measure` gets by that name:
 
@@ -110,6 +111,8 @@ class Report:
     chosen: dict[str, str] = field(default_factory=dict)
     #: What makes this no full run: options with another value than their default.
     changed: dict[str, Any] = field(default_factory=dict)
+    #: Where a picture is to be written, if one is wanted.
+    plot: Path | None = None
 
     def add(
         self,
@@ -159,6 +162,7 @@ def main(
     parser = argparse.ArgumentParser(prog=f"bench {benchmark}")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--plot", type=Path, metavar="FILE")
     for name, default in options.items():
         if isinstance(default, tuple):
             parser.add_argument(f"--{name}", choices=default, default=default[0])
@@ -167,7 +171,7 @@ def main(
             parser.add_argument(f"--{name}", type=type(default), default=default, help=told)
     arguments = parser.parse_args()
     given = {name: getattr(arguments, name) for name in options}
-    report = Report(benchmark)
+    report = Report(benchmark, plot=arguments.plot)
     for name, value in given.items():
         if isinstance(options[name], tuple):
             report.chosen[name] = value

@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from handler import handle
+from handler import handle  # type: ignore[import-not-found]  # beside it in the image
 
 
 def loop(seconds: float) -> int:

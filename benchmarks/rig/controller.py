@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +15,13 @@ import zmq
 from docker import DockerClient
 
 import funker.controller
+from funker.backends.base import ControlPlane
+from funker.backends.swarm import parts
+from funker.backends.swarm.backend import Swarm
+from funker.backends.swarm.engine import Engine
+from funker.backends.swarm.keyring import CLIENT_SECRET
 from funker.images.context import write_context
+from funker.rpc.keys import ROUTER_NAME
 
 #: The module that is the router's process.
 ROUTER = "funker.controller.router"
@@ -30,12 +38,18 @@ class Router:
     host: str
     #: The key file's content. Empty: it hears everybody.
     key: bytes = b""
-    #: The swarm's ID of the secret.
+    #: The swarm's ID of the secret, and its name if that isn't the router's.
     secret: str = ""
+    secret_name: str = ""
 
     @property
     def address(self) -> str:
         return f"{self.host}:{PORT}"
+
+    @property
+    def known_as(self) -> str:
+        """The secret's name."""
+        return self.secret_name or self.host
 
     @property
     def environment(self) -> dict[str, str]:
@@ -59,6 +73,22 @@ class Keys:
 
     router: bytes
     client: bytes
+
+
+@contextlib.contextmanager
+def brought_up(engine: Engine) -> Iterator[Router]:
+    """The engine's own controller, which is taken down again if it wasn't there."""
+    backend = Swarm(engine)
+    was_there = bool(parts.services(engine))
+    base = os.environ.get("FUNKER_BASE", "")
+    backend.up(ControlPlane() if was_there else ControlPlane(base=base))
+    try:
+        (secret,) = engine.client.secrets.list(filters={"name": CLIENT_SECRET})
+        key = backend.client_key().encode()
+        yield Router(ROUTER_NAME, key, str(secret.id), CLIENT_SECRET)
+    finally:
+        if not was_there:
+            backend.down()
 
 
 def new_keys() -> Keys:

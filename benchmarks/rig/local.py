@@ -80,7 +80,7 @@ class LocalRig:
         `isolation` and `slots` as in its spec.
         """
         made = self._backend.prepare(read_source(PROGRAMS, name=name))
-        image = {"image": made.image, "image_name": made.image_name}
+        image: dict[str, Any] = {"image": made.image, "image_name": made.image_name}
         self._backend.deploy(FunctionSpec(name=name, replicas=replicas, **image, **isolation))
 
     def scale(self, name: str, replicas: int) -> None:

@@ -11,6 +11,11 @@ Calls are direct, unless the function and the program are given a router:
         rig.function("add", replicas=1, router=router)
         rig.run("load.py", rig.full_name("add"), 16, 20, router=router)
 
+That one has no reconciler. Where functions are to scale, all is on the controller's own network:
+
+    with Rig(controlled=True) as rig:
+        rig.function("add", replicas=0, router=rig.controller, scale=ScalePolicy(min=0))
+
 What is compared has the same image, network, node and service settings, those that
 `funker deploy` gives to a function: a one-shot service is a function's with another command.
 All is on one node, whose clock then also stamps the events and what the programs tell, and a
@@ -25,18 +30,23 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import docker.errors
 from docker.models.containers import Container
 
 from benchmarks.rig import controller
 from benchmarks.rig.controller import Router
 from benchmarks.rig.events import Events, until
+from funker.backends.base import Controller as Asking
+from funker.backends.swarm.backend import Swarm
 from funker.backends.swarm.engine import connect
+from funker.backends.swarm.overlay import NETWORK
 from funker.backends.swarm.service import Surroundings, service_spec
 from funker.images import builder
+from funker.rpc.keys import ROUTER_NAME
 from funker.spec import FunctionSpec, Secret
 
 #: The function, the callers and the bare programs, all in one image.
@@ -54,9 +64,14 @@ KEY = "funker-client-key"
 class Rig:
     """One benchmark's things in the engine that the environment names."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, controlled: bool = False) -> None:
+        """With a controller of the engine, brought up if there is none, if it is `controlled`."""
+        self._controlled = controlled
+        #: The engine's own router, as callers and functions know it.
+        self.controller = Router(ROUTER_NAME)
         self._suffix = secrets.token_hex(3)
         self._engine = connect()
+        self._backend = Swarm(self._engine)
         self._docker = self._engine.client
         self._api: Any = self._docker.api
         self._services: Any = self._docker.services
@@ -74,10 +89,14 @@ class Rig:
                 progress=lambda _: None,
                 base=os.environ.get("FUNKER_BASE"),
             ).id
-            self.network = self._docker.networks.create(
-                self.full_name("net"), driver="overlay", attachable=True
-            )
-            stack.callback(self.network.remove)
+            if self._controlled:
+                self.controller = stack.enter_context(controller.brought_up(self._engine))
+                (self.network,) = self._docker.networks.list(names=[NETWORK])
+            else:
+                self.network = self._docker.networks.create(
+                    self.full_name("net"), driver="overlay", attachable=True
+                )
+                stack.callback(self.network.remove)
             self._cleanup = stack
             self._stand("anchor", ["sleep", "infinity"])
             self._cleanup = stack.pop_all()
@@ -118,13 +137,13 @@ class Rig:
     # Services
 
     def function(
-        self, name: str, *, replicas: int, router: Router | None = None, **isolation: Any
+        self, name: str, *, replicas: int, router: Router | None = None, **settings: Any
     ) -> None:
         """Deploy the function of `programs`: the engine starts its containers from now on.
 
-        `isolation` and `slots` as in its spec.
+        `settings` are of its spec, such as `scale` or `isolation`.
         """
-        self._create(self._spec(name, replicas, router, **isolation))
+        self._create(self._spec(name, replicas, router, **settings))
 
     def one_shot(
         self,
@@ -153,6 +172,25 @@ class Rig:
         service.scale(replicas)
         if replicas == 0:
             until(lambda: not self.containers(name), f"the end of {name}")
+
+    def remove(self, name: str) -> None:
+        """Take a service away before the end of all; waits until its containers are gone."""
+        self._remove(self.full_name(name), self.full_name(name))
+
+    def known(self, name: str) -> dict[str, Any]:
+        """What the controller knows of a function: its part of the router's status."""
+        with self._backend.controller() as asking:
+            return self._known(asking, name)
+
+    @contextlib.contextmanager
+    def watching(self, name: str) -> Iterator[Callable[[], dict[str, Any]]]:
+        """The same for as often as one likes, without a new way to the controller each time."""
+        with self._backend.controller() as asking:
+            yield lambda: self._known(asking, name)
+
+    def _known(self, asking: Asking, name: str) -> dict[str, Any]:
+        known: dict[str, Any] = asking.query("status")["functions"].get(self.full_name(name), {})
+        return known
 
     def containers(self, name: str) -> list[Container]:
         """The containers of a service that run."""
@@ -242,19 +280,19 @@ class Rig:
         return created
 
     def _spec(
-        self, name: str, replicas: int, router: Router | None = None, **isolation: Any
+        self, name: str, replicas: int, router: Router | None = None, **settings: Any
     ) -> dict[str, Any]:
         spec = FunctionSpec(
             name=self.full_name(name),
             image=self._image,
             replicas=replicas,
             env={"FUNKER_ROUTER": router.address} if router else {},
-            secrets=(Secret(source=router.host, target=KEY),) if router and router.key else (),
-            **isolation,
+            secrets=(Secret(source=router.known_as, target=KEY),) if router and router.key else (),
+            **settings,
         )
         around = Surroundings(
             networks={str(self.network.name): str(self.network.id)},
-            secrets={router.host: router.secret} if router else {},
+            secrets={router.known_as: router.secret} if router else {},
             node=self._node,
         )
         return service_spec(spec, around)
@@ -271,7 +309,8 @@ class Rig:
         self._cleanup.callback(self._remove, spec["Name"], created["ID"])
 
     def _remove(self, name: str, identity: str) -> None:
-        self._api.remove_service(identity)
+        with contextlib.suppress(docker.errors.NotFound):  # it was removed before
+            self._api.remove_service(identity)
         label = f"com.docker.swarm.service.name={name}"
         until(
             lambda: not self._api.containers(filters={"label": label}, all=True),

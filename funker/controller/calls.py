@@ -187,9 +187,11 @@ class Calls:
 
     def on_busy(self, peer: bytes, id: str, now: float) -> None:
         call = self._ledger.open.get(id)
-        if call is None or call.replica != peer:
-            return
         replica = self._replicas.get(peer)
+        if call is None or call.replica != peer:
+            if replica is not None:
+                self._replicas.is_full(replica, now)  # it was given up, and its place with it
+            return
         if replica is not None:
             replica.calls.pop(call.id, None)
             self._replicas.stop(replica, id)

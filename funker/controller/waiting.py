@@ -114,6 +114,9 @@ class Waiting:
             message, safe = "cancelled by the caller", call.untouched
             self._ledger.end(call, Error(code="cancelled", message=message, retry_safe=safe), now)
             return
+        if now >= call.deadline:
+            self.expire(call, now)
+            return
         pool = self._replicas.pool(call.function)
         pool.queue.push_front(call.id, call, call.size)
         self.fail_waiting(call.function, now)

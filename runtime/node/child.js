@@ -2,7 +2,8 @@
 
 import {spawn} from 'node:child_process'
 import {randomBytes} from 'node:crypto'
-import {existsSync, lstatSync, mkdtempSync, rm} from 'node:fs'
+import {existsSync, lstatSync, mkdtempSync} from 'node:fs'
+import {rm} from 'node:fs/promises'
 import os from 'node:os'
 import path from 'node:path'
 import {fileURLToPath} from 'node:url'
@@ -22,6 +23,8 @@ const MARK = 'FUNKER_WORKER'
 export class Child {
   isLoaded = false
   isDead = false
+  /** Of one that is dead: resolves when its files are gone. */
+  removed = null
   #process
   #link
   #output
@@ -86,6 +89,12 @@ export class Child {
     killGroup(this.pid)
   }
 
+  /** The front ends, and this with it. Resolves when its files are gone. */
+  discard() {
+    this.kill()
+    return this.#scratch ? removal(this.#scratch) : null
+  }
+
   #hear(message, body) {
     if (message.loaded || message.warm) {
       if (this.#warmRounds++ < WARM_ROUNDS) {
@@ -120,8 +129,8 @@ export class Child {
     clearTimeout(timer)
     this.#output.close()
     this.#link.destroy()
+    if (this.#scratch) this.removed = removal(this.#scratch)
     this.#heard({type: 'died', how, outputTail: this.#output.tail()})
-    if (this.#scratch) rm(this.#scratch, {recursive: true, force: true}, () => {})
   }
 }
 
@@ -136,6 +145,11 @@ function launcher(ulimits) {
 function program(name) {
   const found = ['/usr/bin', '/bin'].map((directory) => path.join(directory, name)).find(existsSync)
   return found !== undefined && !lstatSync(found).isSymbolicLink()
+}
+
+/** Remove a directory. What can't be removed stays, for whoever keeps the front. */
+function removal(directory) {
+  return rm(directory, {recursive: true, force: true, maxRetries: 3}).catch(() => {})
 }
 
 function killGroup(leader) {

@@ -16,6 +16,8 @@ export class Crew {
   #ahead = null
   #barren = 0
   #isStopped = false
+  /** What is being removed of those that are dead. */
+  #removals = new Set()
 
   /** `heard` is told the replica's events (replica.js), with the slots' numbers. */
   constructor({slots, once, ...options}, heard) {
@@ -43,10 +45,11 @@ export class Crew {
     this.#children[slot]?.kill()
   }
 
-  /** Kill all of them; nobody wants to hear of it. */
-  stop() {
+  /** Be rid of all of them; nobody wants to hear of it. Resolves when their files are gone. */
+  async stop() {
     this.#isStopped = true
-    for (const child of [...this.#children, this.#ahead]) child?.kill()
+    const all = [...this.#children, this.#ahead].map((child) => child?.discard())
+    await Promise.all([...all, ...this.#removals])
   }
 
   #spawn() {
@@ -67,17 +70,25 @@ export class Crew {
         this.#heard(event)
         return
       case 'died':
+        this.#remember(child.removed)
         if (slot >= 0) {
           this.#children[slot] = undefined
           this.#heard({...event, slot})
         } else if (child === this.#ahead) {
           this.#ahead = null
         }
-        if (!this.once) this.#refill(child, event)
+        // Hearing of it may have been the end of all.
+        if (!this.once && !this.#isStopped) this.#refill(child, event)
         return
       default:
         this.#heard({...event, slot})
     }
+  }
+
+  #remember(removal) {
+    if (removal === null) return
+    this.#removals.add(removal)
+    removal.then(() => this.#removals.delete(removal))
   }
 
   /** Have a worker in each slot, and one ahead. */

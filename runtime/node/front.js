@@ -17,6 +17,8 @@ import {FAILED_MS, ROUTER, Replica} from './replica.js'
 
 /** To flush what was sent before exiting: sockets have no word for «all is gone». */
 const FLUSH_MS = 20
+/** For the removal of what calls have left on the disk; a replica has a second to leave. */
+const TIDY_MS = 1000
 /** The longest that a timer of Node's may be. */
 const LONGEST_MS = 2 ** 31 - 1
 
@@ -170,11 +172,13 @@ export class Front {
   async #exit(status) {
     if (this.#isExiting) return
     this.#isExiting = true
-    this.#crew.stop()
+    const gone = this.#crew.stop()
     this.#router?.close(FLUSH_MS)
     this.#socket.linger = FLUSH_MS
     this.#socket.close()
     await this.#log.flush(FLUSH_MS)
+    setTimeout(() => process.exit(status), TIDY_MS)
+    await gone
     setTimeout(() => process.exit(status), FLUSH_MS)
   }
 }

@@ -52,6 +52,7 @@ class Replica:
             "FUNKER_LISTEN": f"ipc://{self.directory}/front",
             "FUNKER_STATE_DIR": "/nonexistent",  # whoever runs the tests may have a router
             "FUNKER_ROUTER": "direct",
+            "TMPDIR": str(self.directory),
             "TELL": str(self._news.getsockname()[1]),
             TOKEN: self._token,
             **environment,

@@ -6,6 +6,7 @@ is none, every test here is skipped with the reason; with CI=true it fails inste
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import json
@@ -177,22 +178,38 @@ class Cluster:
 
 @pytest.fixture(scope="session")
 def cluster(engine: docker.DockerClient) -> Iterator[Cluster]:
-    """A swarm of two nodes with a registry, apart from the engine under test.
+    """A swarm of two nodes with a registry, apart from the engine under test."""
+    with _another_lab(engine, nodes=2) as cluster:
+        cluster.lab("registry")
+        _note_environment(cluster)
+        yield cluster
 
-    Only where that engine is a lab's: on a user's machine no second one is started.
-    """
+
+@pytest.fixture
+def lone_node(engine: docker.DockerClient) -> Iterator[Cluster]:
+    """A swarm of one node, apart from the engine under test: it may be restarted."""
+    with _another_lab(engine, nodes=1) as cluster:
+        _note_environment(cluster)
+        yield cluster
+
+
+def _note_environment(cluster: Cluster) -> None:
+    exports = shlex.split(cluster.lab("env").replace("export ", ""))
+    for name, _, value in (pair.partition("=") for pair in exports):
+        cluster.env[name] = value
+
+
+@contextlib.contextmanager
+def _another_lab(engine: docker.DockerClient, *, nodes: int) -> Iterator[Cluster]:
+    """Only where the engine under test is a lab's: on a user's machine no second one is started."""
     labels = engine.info().get("Labels") or []
     if not any(label.startswith("funker.lab=") for label in labels):
-        pytest.skip("needs several nodes, and only the lab's engine may be joined by others")
+        pytest.skip("needs another engine, and only a lab's may have others beside it")
     # A short path: the engines' sockets lie deep under it.
     with tempfile.TemporaryDirectory(prefix="funker-", dir="/tmp") as directory:
         cluster = Cluster(Path(directory))
         try:
-            cluster.lab("up", "--nodes", "2", "--private-engine")
-            cluster.lab("registry")
-            exports = shlex.split(cluster.lab("env").replace("export ", ""))
-            for name, _, value in (pair.partition("=") for pair in exports):
-                cluster.env[name] = value
+            cluster.lab("up", "--nodes", str(nodes), "--private-engine")
             yield cluster
         finally:
             cluster.lab("down")

@@ -143,6 +143,25 @@ def test_calls_that_cross_with_a_busy_are_one_refusal() -> None:
     assert [id for _, id in handed(desk.waits(1.5 * REST_S))] == [IDS[7]]
 
 
+def test_a_busy_that_comes_after_the_calls_end_frees_its_place_too() -> None:
+    desk = desk_with(ONE, slots=1, calls=1)
+    desk.hears(ANN, Cancel(id=IDS[0]))
+    desk.waits(1)
+    assert desk.phase(IDS[0]) is None
+    desk.called(id=IDS[1])
+    desk.hears(ONE, busy(IDS[0]))
+    assert handed(desk.waits(2 * REST_S)) == [(ONE, IDS[1])]
+
+
+def test_a_call_that_comes_back_past_its_deadline_is_not_handed_out_again() -> None:
+    desk = desk_with(ONE, TWO, slots=1)
+    desk.called(id=ID, deadline_ms=100)
+    desk.waits(0.2)
+    said = desk.hears(ONE, busy(ID))
+    assert [m.code for _, m in said if isinstance(m, Error)] == ["deadline_exceeded"]
+    assert handed(said) == []
+
+
 def test_an_outcome_ends_the_rest() -> None:
     desk = desk_with(ONE, slots=2, calls=3)
     desk.hears(ONE, busy(IDS[1]))

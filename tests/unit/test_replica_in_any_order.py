@@ -23,6 +23,7 @@ from funker.rpc.messages import (
 from funker_runtime.events import (
     Action,
     Answered,
+    Barren,
     Died,
     Event,
     Exit,
@@ -39,7 +40,7 @@ from funker_runtime.events import (
     Tick,
 )
 from funker_runtime.replica import FAILED_S, Replica, State
-from funker_runtime.slot import DEATH_S, HOLD_S
+from funker_runtime.slot import DEATH_S, HOLD_S, REFILL_S
 from funker_runtime.voice import BYE_S, PROBE_S
 
 SESSION = "5e55" * 8
@@ -204,4 +205,83 @@ def test_after_sigterm_it_exits_in_time_whatever_it_has_seen_and_if_the_worker_n
         if witness.exited:
             return
     witness.wait(max(TIMEOUT_S + 2 * DEATH_S + HOLD_S + BYE_S, FAILED_S) + 0.001)
+    assert witness.exited
+
+
+SLOT = st.integers(0, 2)
+IN_SLOTS: st.SearchStrategy[Event] = st.one_of(
+    EVENTS,
+    st.builds(Received, PEERS, CALLS),
+    st.builds(Received, PEERS, CALLS),
+    st.builds(Loaded, SLOT),
+    st.builds(Loaded, SLOT),
+    st.builds(Answered, st.just("text/plain"), st.just(b"3"), SLOT),
+    st.builds(Died, st.just("exited with status 0"), st.just("tail"), SLOT),
+    st.just(Barren("was killed by SIGKILL", "")),
+)
+
+
+class SlotWitness(Witness):
+    """The same of a replica with slots, each of whose workers takes one call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        identity = Identity("add", ("add",), "add.1", SESSION)
+        self.replica = Replica(
+            identity, timeout=TIMEOUT_S, max_body=100, now=0.0, slots=3, once=False
+        )
+        self.waiting: set[int] = set()
+        self.running: set[str] = set()
+
+    def see(self, event: Event) -> list[Action]:
+        match event:
+            case Loaded(slot):
+                self.waiting.add(slot)
+            case Died(slot=slot):
+                self.waiting.discard(slot)
+            case Gone(peer) | Received(peer, Ack(id="5e555e555e555e555e555e555e555e55")):
+                self.told_idle.pop(peer, None)
+            case _:
+                pass
+        actions = self.replica.on(event, self.now)
+        for action in actions:
+            match action:
+                case Start(call, slot):
+                    assert slot in self.waiting, "nobody waits there"
+                    self.waiting.remove(slot)
+                    assert call.id not in self.running, "it runs already"
+                    self.running.add(call.id)
+                case Send(_, Result(id=str(id)) | Error(id=str(id))):
+                    self.running.discard(id)
+                case Send(peer, Pong(state="idle")):
+                    self.told_idle[peer] = self.now
+                case Send(peer, Bye()):
+                    self.told_idle.pop(peer, None)
+                case Exit():
+                    late = [p for p, at in self.told_idle.items() if self.now - at <= PROBE_S]
+                    booted = self.replica.state is State.LEAVING
+                    assert not (booted and late), "some were told idle, and not that it is over"
+                    self.exited = True
+        return actions
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.0, 0.001, 0.2, 0.5, 1.0, 2.0, 5.0, 41.0]), IN_SLOTS),
+        max_size=40,
+    ),
+)
+@settings(max_examples=300)
+def test_with_slots_each_worker_has_one_call_and_after_sigterm_it_exits_in_time(
+    steps: list[tuple[float, Event]],
+) -> None:
+    witness = SlotWitness()
+    for seconds, event in [*[(0.0, Loaded(slot)) for slot in range(3)], *steps, (0.0, Terminate())]:
+        witness.wait(seconds)
+        if witness.exited:
+            return
+        witness.see(event)
+        if witness.exited:
+            return
+    witness.wait(max(TIMEOUT_S + 2 * DEATH_S + HOLD_S + BYE_S, FAILED_S) + REFILL_S + 0.001)
     assert witness.exited

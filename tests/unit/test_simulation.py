@@ -124,7 +124,18 @@ class SimulatedReplica:
         self.in_dns = False
         self.connections: dict[bytes, Connection] = {}
         identity = served.Identity(NAME, (NAME,), f"{NAME}.{number}", f"5e55{number:028x}")
-        self.machine = Replica(identity, timeout=2.0, max_body=100, now=world.now)
+        self._slots = world.random.choice([0, 0, 1, 3])  # 0: one call in all
+        self.machine = Replica(
+            identity,
+            timeout=2.0,
+            max_body=100,
+            now=world.now,
+            slots=self._slots or 1,
+            once=not self._slots,
+        )
+        # Which of a slot's workers is there now; 0: none.
+        self._workers = Counter[int]()
+        self._births = itertools.count(1)
         self._wake_at = float("inf")
         world.after(0.1, self._listed)
         fate = "fail" if world.strikes(0.1) else "load"
@@ -139,7 +150,8 @@ class SimulatedReplica:
 
     def _booted(self, fate: str) -> None:
         if fate == "load":
-            self.feed(served.Loaded())
+            for slot in range(self._slots or 1):
+                self._load(slot)
         else:
             self.feed(served.LoadFailed("ImportError: no", "Traceback"))
 
@@ -166,25 +178,47 @@ class SimulatedReplica:
             case served.Send(peer, message):
                 if not self.connections[peer].send("down", message):
                     self.feed(served.Gone(peer))
-            case served.Start(call):
-                self._handle(call)
-            case served.Kill():
-                self.world.after(0.002, lambda: self.feed(served.Died("was killed", "")))
+            case served.Start(call, slot):
+                self._handle(call, slot)
+            case served.Kill(slot):
+                self._later(0.002, served.Died("was killed", "", slot))
             case served.Exit():
                 self._end(flushed=True)
 
-    def _handle(self, call: Call) -> None:
+    def _load(self, slot: int) -> None:
+        self._workers[slot] = next(self._births)
+        self.feed(served.Loaded(slot))
+
+    def _later(self, seconds: float, event: served.Answered | served.Raised | served.Died) -> None:
+        """What a worker does, if it is still that slot's then."""
+        slot, worker = event.slot, self._workers[event.slot]
+
+        def happens() -> None:
+            if self._workers[slot] != worker:
+                return
+            if isinstance(event, served.Died):
+                self._workers[slot] = 0
+                if self._slots:
+                    late = 3.0 if self.world.strikes(0.1) else 0.001
+                    self.world.after(late, lambda: self._load(slot))
+            self.feed(event)
+
+        self.world.after(seconds, happens)
+
+    def _handle(self, call: Call, slot: int) -> None:
         self.world.started[call.id] += 1
+        assert self._workers[slot], "it was given to nobody"
         took = self.world.random.choice([0.001, 0.01, 0.5])
-        event: served.Event = served.Answered("text/plain", call.id.encode())
+        event: served.Answered | served.Raised | served.Died
+        event = served.Answered("text/plain", call.id.encode(), slot)
         if self.world.strikes(0.1):
-            event = served.Died("exited with status 3", "")
+            event = served.Died("exited with status 3", "", slot)
         elif self.world.strikes(0.1):
-            event = served.Raised("ValueError: no", "ValueError", "Traceback")
+            event = served.Raised("ValueError: no", "ValueError", "Traceback", slot)
         elif self.world.strikes(0.05):
             return  # hangs
-        self.world.after(took, lambda: self.feed(event))
-        self.world.after(took + 0.003, lambda: self.feed(served.Died("exited with status 0", "")))
+        self._later(took, event)
+        self._later(took + 0.003, served.Died("exited with status 0", "", slot))
 
     def _end(self, *, flushed: bool) -> None:
         self.alive = False

@@ -97,8 +97,10 @@ class Keeper:
             kernel.adopt_orphans()
             kernel.hear_of_death(self._zygote, signal.SIGTERM)
             self._keep()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the front is gone
+        except (BrokenPipeError, ConnectionResetError, SystemExit):
+            pass  # the front is gone, or the zygote
+        except BaseException:  # noqa: BLE001 - whatever it is, the log has it
+            sys.excepthook(*sys.exc_info())
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             until = time.monotonic() + CLEAN_S
