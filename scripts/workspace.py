@@ -205,4 +205,6 @@ def _install_node() -> None:
     # the host that packages come from.
     quiet = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
     options = ("--omit=dev", "--ignore-scripts", "--no-package-lock", *quiet)
-    run(*npm, "install", "--prefix", str(ROOT / "runtime" / "node"), *options)
+    # The certificates that the machine trusts, of a company perhaps, are those for npm too.
+    env = {**os.environ, "NODE_USE_SYSTEM_CA": "1"}
+    run(*npm, "install", "--prefix", str(ROOT / "runtime" / "node"), *options, env=env)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from funker.controller.ledger import Ledger
-from funker.controller.liveness import RETURN_S
+from funker.controller.liveness import LOST_S, RETURN_S
 from funker.controller.replicas import Replicas
 from funker.controller.tables import OpenCall, Phase, Replica, Send
 from funker.controller.waiting import Waiting, left_ms
@@ -102,10 +102,19 @@ class Recovery:
         until, young_until = now + RECOVERY_S, self._started_at + RECOVERY_S
         if now < young_until:  # replicas have been looking for this router since it started
             until = max(young_until, now + RETURN_S)
+        call.lost_at = until - RECOVERY_S + LOST_S
         self._ledger.agenda.note(call, min(call.deadline, until))
 
     def judge(self, call: OpenCall, now: float) -> None:
-        """The window is over and no replica holds it."""
+        """The window is over and no replica holds it.
+
+        All that is left for a call that was accepted is an error, and somebody may hold its answer
+        and not find this router at once, say where the engine that answers for names is away: it
+        waits as long as for a replica that has fallen silent.
+        """
+        if now < call.lost_at and call.call.accepted_by and not self._may_run_twice(call.call, now):
+            self._ledger.agenda.note(call, min(call.deadline, call.lost_at))
+            return
         error = self.judgement(call.call, now)
         if error is None:
             function = self._waiting.resolve(call.call.function, now)
@@ -119,15 +128,18 @@ class Recovery:
 
     def judgement(self, call: Call, now: float) -> Error | None:
         """Why a call that was sent before, and that nobody holds, can't be run."""
-        function = self._waiting.resolve(call.function, now)
-        rules = self._replicas.rules(function if isinstance(function, str) else call.function)
-        if call.accepted_by and not call.idempotent and not rules.idempotent:
+        if call.accepted_by and not self._may_run_twice(call, now):
             message = f"{call.accepted_by} had accepted it and is gone; it may have run"
         elif call.body is None:
             message = "no replica knows of it"  # it was only a question
         else:
             return None
         return Error(id=call.id, code="replica_lost", message=message, function=call.function)
+
+    def _may_run_twice(self, call: Call, now: float) -> bool:
+        function = self._waiting.resolve(call.function, now)
+        rules = self._replicas.rules(function if isinstance(function, str) else call.function)
+        return call.idempotent or rules.idempotent
 
     def give_up(self, id: str, replica: Replica, now: float) -> None:
         """Nobody has asked for it: it is stopped, or acknowledged in its caller's place."""

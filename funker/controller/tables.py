@@ -217,8 +217,8 @@ _NOTHING: Mapping[bytes, tuple[int, float]] = {}
 class OpenCall:
     __slots__ = (
         "accepted", "asked", "attempt", "call", "caller", "cancelled", "deadline", "due", "error",
-        "failed_by", "failure", "function", "give_up", "id", "is_timed", "is_whole", "phase",
-        "questions", "queued_at", "replica", "sent_at", "size", "started_at", "touched",
+        "failed_by", "failure", "function", "give_up", "id", "is_timed", "is_whole", "lost_at",
+        "phase", "questions", "queued_at", "replica", "sent_at", "size", "started_at", "touched",
     )  # fmt: skip
 
     def __init__(self, call: Call, caller: Caller, size: int, now: float) -> None:
@@ -253,6 +253,8 @@ class OpenCall:
         #: When to look at it again, and when it ends whatever its replica says.
         self.due = self.deadline
         self.give_up = self.deadline + GRACE_S
+        #: While it recovers: when the replica that had accepted it is given up.
+        self.lost_at = 0.0
         #: The error that a replica ended it with.
         self.error: Error | None = None
 

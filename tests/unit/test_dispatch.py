@@ -541,9 +541,18 @@ def test_when_the_window_is_over_calls_go_out_in_their_order() -> None:
 
 def test_when_the_window_is_over_a_call_that_was_accepted_is_lost() -> None:
     desk = recovering(accepted_by="add.9")
-    said = desk.lives(RECOVERY_S + 0.01, ANN)
+    assert errors(desk.lives(LOST_S - 0.01, ANN)) == []
+    said = desk.lives(0.02, ANN)
     assert errors(said) == [(ANN, "replica_lost", False)]
     assert "add.9 had accepted it" in error(said).message
+
+
+def test_a_call_that_was_accepted_may_be_claimed_long_after_the_window() -> None:
+    desk = recovering(accepted_by="add.9")
+    desk.lives(RECOVERY_S + 1, ANN)
+    desk.joins(held=(ID,))
+    assert desk.phase() == "running"
+    assert errors(desk.lives(LOST_S, ANN, pings=[ONE])) == []
 
 
 def test_when_the_window_is_over_an_idempotent_call_is_run_again() -> None:
@@ -761,7 +770,7 @@ def test_a_call_that_waited_while_its_caller_was_elsewhere_is_judged_anew(accept
     assert desk.called(resend=True, accepted_by=accepted_by) == []
     assert desk.phase() == "recovering"
     assert handed(desk.stands()) == []
-    said = desk.lives(RECOVERY_S + 0.01, ANN, pings=[ONE])
+    said = desk.lives(LOST_S + 0.01, ANN, pings=[ONE])
     assert handed(said) == ([] if accepted_by else [(ONE, ID)])
     assert errors(said) == ([(ANN, "replica_lost", False)] if accepted_by else [])
 

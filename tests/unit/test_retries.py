@@ -324,7 +324,7 @@ def test_a_new_router_doesnt_try_again_what_may_have_run() -> None:
     desk.stands()
     desk.called(resend=True, accepted_by="add.one")
     desk.joins(TWO, once=True)
-    said = desk.lives(RECOVERY_S + 0.1, ANN, pings=[TWO])
+    said = desk.lives(LOST_S + 0.1, ANN, pings=[TWO])
     assert errors(said) == [(ANN, "replica_lost", False)]
     assert handed(said) == []
 
