@@ -84,7 +84,7 @@ def _kill(pid: int, parent: int) -> None:
     with contextlib.suppress(OSError):
         fd = os.pidfd_open(pid)
         try:
-            if _parent(pid) == parent:
+            if kernel.parent(pid) == parent:
                 signal.pidfd_send_signal(fd, signal.SIGKILL)
         finally:
             os.close(fd)
@@ -140,9 +140,3 @@ def _children(pid: int) -> list[int]:
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
                 found += map(int, file.readall().split())
     return found
-
-
-def _parent(pid: int) -> int:
-    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-        # The name, in parentheses, may hold anything.
-        return int(file.readall().rpartition(b")")[2].split()[1])

@@ -23,6 +23,7 @@ When the zygote dies it is told by SIGTERM, kills and removes what is its own, a
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import fcntl
 import json
@@ -76,6 +77,8 @@ class Keeper:
         self._number = number
         self._zygote = zygote
         self._pid = os.getpid()
+        # Where all processes here end with the front, no worker has to listen for the keeper's end.
+        self._all_end = kernel.all_end_with(kernel.parent(zygote))
         self._tree = tree
         self._function = function
         self._confinement = confinement
@@ -194,8 +197,10 @@ class Keeper:
     def _live(self, link: socket.socket, workers_link: socket.socket) -> NoReturn:
         """A worker's life."""
         try:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            kernel.hear_of_death(self._pid, signal.SIGKILL)
+            # Not by `signal`, whose enumerations are many pages of memory to copy.
+            _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
+            if not self._all_end:
+                kernel.hear_of_death(self._pid, signal.SIGKILL)
             os.setsid()
             self._tree.close()
             link.close()

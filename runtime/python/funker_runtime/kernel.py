@@ -85,6 +85,18 @@ def die_with_parent(parent: int, grandparent: int) -> None:
     hear_of_death(parent, signal.SIGKILL)
 
 
+def all_end_with(pid: int) -> bool:
+    """Whether the kernel kills every process here once process `pid` has ended."""
+    return pid == 1 or (parent(pid) == 1 and _init_ends_with_its_child())
+
+
+def parent(pid: int) -> int:
+    """The parent of a process. Raises `OSError` if it is gone."""
+    with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+        # The name, in parentheses, may hold anything.
+        return int(file.readall().rpartition(b")")[2].split()[1])
+
+
 def hear_of_death(parent: int, number: int) -> None:
     """Have the kernel send this process a signal when its parent dies. Linux only."""
     pr_set_pdeathsig = 1
