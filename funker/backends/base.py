@@ -196,7 +196,7 @@ class Fleet(Protocol):
     def revive(self, name: str) -> bool:
         """Starts replicas that shall run and that nobody will start; whether there were any.
 
-        Raises `BackendError`.
+        And ends those that are too many and that nobody will end. Raises `BackendError`.
         """
 
     def close(self) -> None:

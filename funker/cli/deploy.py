@@ -260,10 +260,10 @@ def _report(
         case _:
             terminal.data(f"{deployment.name}\n")
     count = deployment.replicas
-    scaled = f", {spec.scale.min} to {spec.scale.max} as needed," if spec.scale else ""
+    scaled = f" ({spec.scale.min} to {spec.scale.max} as needed)" if spec.scale else ""
     terminal.note(
         f"{deployment.name} {deployment.outcome}: {count} replica{'' if count == 1 else 's'}"
-        f"{scaled} of {deployment.image}. Call it:"
+        f" of {deployment.image}{scaled}. Call it:"
     )
     shown = example(deployment.name, source)
     terminal.note(f"  {shown.command}")

@@ -12,14 +12,14 @@
 - Down slowly: to the largest target of the last 60 s. To zero, if `min` is 0, only after `idle`
   seconds without a call, and then whatever the target was.
 - A function whose replicas can't serve gets no more of them, and after it has come round, more
-  only after a time that doubles each time it fails again.
+  only after a time that doubles each time it fails again. If its replicas even end by themselves,
+  it has none for that time, and then one to try: an engine starts them again without a pause.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -79,8 +79,10 @@ class Stats:
     one_shot: bool = True
     #: Calls that may run at once. None: any number.
     max_inflight: int | None = None
-    #: Whether its replicas can't serve, and whether they are being replaced by a new version.
+    #: Whether its replicas can't serve, and whether they end by themselves before they could.
     failing: bool = False
+    ending: bool = False
+    #: Whether they are being replaced by those of a new version.
     updating: bool = False
     #: Cores where its replicas may run.
     cores: int = 1
@@ -112,7 +114,7 @@ class Decision:
 
 
 @dataclass(slots=True)
-class Memory:
+class History:
     """What `decide` remembers of one function. Times are seconds on one monotonic clock."""
 
     #: When it was first seen or last deployed: nobody is idle before.
@@ -125,10 +127,18 @@ class Memory:
     failed_at: float = -math.inf
     backoff: float = 0.0
     again_at: float = -math.inf
+    #: Whether it has none until then, and whether it has one now to see if it can serve.
+    resting: bool = False
+    trying: bool = False
     #: Which limit makes calls wait, since when, and when it last did.
     limit: Literal["", "engine", "max"] = ""
     short_since: float = 0.0
     short_at: float = -math.inf
+
+    def forgive(self) -> None:
+        """There is a new version: what has become of the one before says nothing of it."""
+        self.backoff, self.failed_at, self.again_at = 0.0, -math.inf, -math.inf
+        self.resting = self.trying = False
 
     def highest(self, target: int, now: float) -> int:
         """The largest target of the window, this one included."""
@@ -140,94 +150,46 @@ class Memory:
         return self.targets[0][1]
 
 
-def decide(stats: Stats, policy: Policy, memory: Memory, now: float) -> Decision:
+def decide(stats: Stats, policy: Policy, history: History, now: float) -> Decision:
     """How many replicas the function shall have from now on. `now` never goes back."""
     if stats.waiting or stats.inflight:
-        memory.used_at = now
-    if not memory.targets:
-        memory.targets.append((now, stats.wanted))
+        history.used_at = now
+    if not history.targets:
+        history.targets.append((now, stats.wanted))
     uncapped, cause, reason = _target(stats, policy)
     target = min(uncapped, policy.max)
     # What the reconciler hasn't seen itself, it hears: another one may have run until now.
     heard = math.inf if stats.last_call_s is None else stats.last_call_s
-    quiet = min(now - max(memory.used_at, memory.since), heard)
+    quiet = min(now - max(history.used_at, history.since), heard)
     if not policy.min and not target and stats.wanted and quiet < policy.idle:
         target, cause, reason = 1, "held", f"kept until nobody has called for {policy.idle:g} s"
     elif not policy.min and quiet >= policy.idle:
-        memory.targets.clear()
+        history.targets.clear()
         target, cause, reason = 0, "idle", f"nobody has called for {policy.idle:g} s"
-    highest = memory.highest(target, now)
-    _note_failure(stats, memory, now)
-    wanted = target
-    if stats.failing and target:
-        # Those of an older version may serve until an update is over.
-        at_most = stats.wanted if stats.updating else math.ceil(stats.inflight / stats.slots)
-        at_most = min(max(1, policy.min, at_most), policy.max)
-        wanted, cause = min(max(1, stats.wanted), at_most), "failing"
-        reason = "its replicas can't serve"
+    highest = history.highest(target, now)
+    _note_failure(stats, history, now)
+    if (stats.failing or history.resting or history.trying) and target:
+        wanted, reason = _held_back(stats, policy, history)
+        cause = "failing"
     elif target > stats.wanted:
-        more = max(stats.room if now >= memory.again_at else 0, int(not stats.wanted))
+        more = max(stats.room if now >= history.again_at else 0, int(not stats.wanted))
         wanted = min(target, stats.wanted + more)
         if wanted < target:
             reason = f"{reason}, as its replicas start"
-        if now < memory.again_at:
+        if now < history.again_at:
             cause, reason = "failing", f"it couldn't serve until a moment ago; {reason}"
     elif target < stats.wanted and cause != "idle":
-        wanted = max(min(highest, stats.wanted), target)
-        if stats.updating:  # those that leave may be the only ones that can serve
-            wanted = stats.wanted
-        wanted = min(wanted, policy.max)
+        # While there is an update, those that would leave may be the only ones that can serve.
+        kept = stats.wanted if stats.updating else max(min(highest, stats.wanted), target)
+        wanted = min(kept, policy.max)
         if wanted > target:
             cause, reason = "held", f"{target} are enough for now: {reason}"
+    else:
+        wanted = target
     if wanted == policy.max < uncapped and cause != "failing":
         cause, reason = "max", f"its maximum is {policy.max}; {reason}"
-    limit = _limit(stats, policy, wanted, target, memory, now)
+    limit = _limit(stats, policy, wanted, target, history, now)
     return Decision(wanted, cause, reason, _words(limit, stats, policy), limit)
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """A function that shall get more replicas, and how many of it are starting already."""
-
-    more: int
-    starting: int
-    #: Whether it has none at all: its first one is never made to wait for other functions.
-    is_first: bool = False
-
-
-def room(functions: Mapping[str, Stats]) -> dict[str, int]:
-    """How many more replicas of each function may be started now.
-
-    Those that can't serve aren't counted: they may be starting for ever.
-    """
-    busy = sum(stats.starting for stats in functions.values() if not stats.failing)
-    cores = max((stats.cores for stats in functions.values()), default=1)
-    left = STARTS_PER_CORE * cores - busy
-    return {
-        name: max(0, min(left, STARTS_PER_CORE * stats.cores - stats.starting))
-        for name, stats in functions.items()
-    }
-
-
-def share(growths: Mapping[str, Growth], room: int) -> dict[str, int]:
-    """How many replicas to start of each of these functions: no more than `room` in all.
-
-    One after another goes to whoever has the fewest starting, so that a function that needs a
-    hundred doesn't keep out the one that needs two.
-    """
-    given = {name: int(growth.is_first and growth.more > 0) for name, growth in growths.items()}
-    left = room - sum(given.values())
-    level = 0
-    hungry = {name for name, growth in growths.items() if growth.more > given[name]}
-    while left > 0 and hungry:
-        level = min(growths[name].starting + given[name] for name in hungry)
-        for name in sorted(hungry):
-            if left and growths[name].starting + given[name] == level:
-                given[name] += 1
-                left -= 1
-                if given[name] == growths[name].more:
-                    hungry.discard(name)
-    return given
 
 
 def _target(stats: Stats, policy: Policy) -> tuple[int, Cause, str]:
@@ -282,19 +244,39 @@ def _calls_words(stats: Stats) -> str:
     return f"{stats.waiting} call{' waits' if stats.waiting == 1 else 's wait'}"
 
 
-def _note_failure(stats: Stats, memory: Memory, now: float) -> None:
+def _held_back(stats: Stats, policy: Policy, history: History) -> tuple[int, str]:
+    """How many replicas of a function that can't serve, and why."""
+    if history.resting:
+        return (
+            0,
+            f"its replicas end before they are ready: one is tried after {history.backoff:g} s",
+        )
+    if history.trying:
+        return 1, "one is tried"
+    # Those of an older version may serve until an update is over.
+    at_most = stats.wanted if stats.updating else math.ceil(stats.inflight / stats.slots)
+    at_most = min(max(1, policy.min, at_most), policy.max)
+    return min(max(1, stats.wanted), at_most), "its replicas can't serve"
+
+
+def _note_failure(stats: Stats, history: History, now: float) -> None:
+    if stats.ready:
+        history.resting = history.trying = False
+    if history.resting and now >= history.again_at:
+        history.resting, history.trying = False, True
     if not stats.failing:
         return
-    if now - memory.failed_at > BACKOFF_MAX + memory.backoff:
-        memory.backoff = 0.0  # that was long ago
-    if now >= memory.again_at:
-        memory.backoff = min(max(BACKOFF, 2 * memory.backoff), BACKOFF_MAX)
-        memory.again_at = now + memory.backoff
-    memory.failed_at = now
+    if now - history.failed_at > BACKOFF_MAX + history.backoff:
+        history.backoff = 0.0  # that was long ago
+    if now >= history.again_at:
+        history.backoff = min(max(BACKOFF, 2 * history.backoff), BACKOFF_MAX)
+        history.again_at = now + history.backoff
+        history.resting, history.trying = stats.ending and not stats.updating, False
+    history.failed_at = now
 
 
 def _limit(
-    stats: Stats, policy: Policy, wanted: int, target: int, memory: Memory, now: float
+    stats: Stats, policy: Policy, wanted: int, target: int, history: History, now: float
 ) -> Literal["", "engine", "max"]:
     """What keeps calls waiting, once it has for a while."""
     starts = STARTS_PER_CORE * stats.cores
@@ -306,14 +288,14 @@ def _limit(
         elif wanted >= policy.max:
             limit = "max"
     if limit:
-        if now - memory.short_at > PAUSE:
-            memory.short_since = now
-        memory.short_at = now
-        if now - memory.short_since >= SHORT:
-            memory.limit = limit
-    elif now - memory.short_at > RELIEF:
-        memory.limit = ""
-    return memory.limit
+        if now - history.short_at > PAUSE:
+            history.short_since = now
+        history.short_at = now
+        if now - history.short_since >= SHORT:
+            history.limit = limit
+    elif now - history.short_at > RELIEF:
+        history.limit = ""
+    return history.limit
 
 
 def _words(limit: Literal["", "engine", "max"], stats: Stats, policy: Policy) -> str:

@@ -8,8 +8,8 @@
 
 Invariants:
 
-- A call's phase changes here, in `waiting` (to SENT and to QUEUED) and in `retries` (to RETRYING),
-  and nowhere else.
+- A call's phase changes here, in `recovery` (to RECOVERING, and to RUNNING where it is claimed), in
+  `waiting` (to SENT and to QUEUED) and in `retries` (to RETRYING), and nowhere else.
 - A call is with at most one replica, and goes to another only if it was certainly not accepted, or
   certainly did not start, or may run twice.
 - Each caller hears exactly one outcome of each call, and each replica exactly one ACK.
@@ -22,15 +22,13 @@ from collections.abc import Sequence
 
 from funker.controller.callers import Callers, may_be_elsewhere
 from funker.controller.ledger import Ledger
-from funker.controller.liveness import RETURN_S
+from funker.controller.recovery import Recovery
 from funker.controller.replicas import Replicas
 from funker.controller.retries import Retries, final
 from funker.controller.tables import GRACE_S, Limits, OpenCall, Phase, Replica, Send
-from funker.controller.waiting import Waiting, left_ms
-from funker.rpc.messages import Ack, Call, Cancel, Error
+from funker.controller.waiting import Waiting
+from funker.rpc.messages import Ack, Call, Error
 
-#: Seconds that a resent call waits for a replica to tell that it holds it before it is judged.
-RECOVERY_S = 3.0
 #: Bytes above which a call that won't be sent again isn't kept whole while it runs.
 KEPT_BODY = 4096
 
@@ -44,18 +42,18 @@ class Calls:
         ledger: Ledger,
         waiting: Waiting,
         retries: Retries,
+        recovery: Recovery,
         callers: Callers,
         replicas: Replicas,
         limits: Limits,
-        now: float,
     ) -> None:
         self._ledger = ledger
         self._waiting = waiting
         self._retries = retries
+        self._recovery = recovery
         self._callers = callers
         self._replicas = replicas
         self._limits = limits
-        self._started_at = now
 
     # From callers
 
@@ -77,12 +75,12 @@ class Calls:
             self._waiting.enqueue(made, now)
         elif (holder := self._replicas.holder(call.id)) is not None:
             self._ledger.add(made)
-            self._claim(made, holder)
-            self._ask(made, now)
+            self._recovery.claim(made, holder)
+            self._recovery.ask(made, now)
         elif may_be_elsewhere(caller, now):
             self._ledger.add(made)
-            self._recover(made, now)
-        elif (error := self._judgement(call, now)) is not None:
+            self._recovery.recover(made, now)
+        elif (error := self._recovery.judgement(call, now)) is not None:
             self._ledger.actions.append(Send(peer, error))
         else:
             self._waiting.enqueue(made, now)
@@ -132,12 +130,12 @@ class Calls:
         elif call.phase is Phase.ANSWERED and call.replica is None:
             self._ledger.actions.append(Send(peer, _lost(call, "the answer was lost with it")))
         elif call.replica is not None:
-            self._ask(call, now)
+            self._recovery.ask(call, now)
         elif again.resend and may_be_elsewhere(call.caller, now):
             # It has waited here, and may have been accepted there meanwhile.
             self._ledger.unqueue(call)
             call.call = again
-            self._recover(call, now)
+            self._recovery.recover(call, now)
 
     def abandon(self, call: OpenCall, now: float) -> None:
         """Its caller is gone: not run, or stopped, or acknowledged in the caller's place."""
@@ -166,21 +164,6 @@ class Calls:
             self._replicas.set_aside(replica)
             self._waiting.requeue(call, now)
 
-    def _ask(self, call: OpenCall, now: float) -> None:
-        """What became of it? Without the body: the answer of who doesn't hold it is BUSY."""
-        assert call.replica is not None
-        replica = self._replicas.row(call.replica)
-        question = call.call.replace(
-            function=replica.function,
-            session=replica.ready.session,
-            deadline_ms=left_ms(call, now),
-            attempt=call.attempt,
-            resend=True,
-            accepted_by="",
-            body=None,
-        )
-        self._ledger.actions.append(Send(call.replica, question))
-
     # From replicas
 
     def on_accept(self, peer: bytes, id: str, frames: Sequence[bytes], now: float) -> None:
@@ -192,7 +175,7 @@ class Calls:
             return
         replica = self._replicas.get(peer)
         if _is_free(call) and replica is not None and peer not in call.failed_by:
-            self._claim(call, replica)
+            self._recovery.claim(call, replica)
         if call.replica != peer:
             return
         if call.phase is Phase.SENT:
@@ -233,13 +216,13 @@ class Calls:
             return
         is_news = not refused and (call is None or peer not in call.failed_by)
         if call is not None and _is_free(call) and replica is not None and is_news:
-            self._claim(call, replica)
+            self._recovery.claim(call, replica)
         if call is None or call.replica != peer:
             self._ledger.actions.append(Send(peer, Ack(id=id)))
             if replica is not None:
                 self._served(replica, now, refused=refused)
         elif call.phase is Phase.ANSWERED:
-            self._ledger.actions.append(Send(call.caller.peer, frames))
+            self._ledger.actions.append(Send(call.caller.peer, call.error or frames))
         else:
             assert replica is not None
             self._replicas.stop(replica, id)
@@ -257,7 +240,7 @@ class Calls:
         replica: Replica,
         now: float,
     ) -> None:
-        if error is not None and call.attempt > 1:
+        if error is not None and (call.attempt > 1 or error.retry_safe):
             error = final(call, error)
             self._ledger.actions.append(Send(call.caller.peer, error))
         else:
@@ -286,47 +269,6 @@ class Calls:
         if replica.leaving and not replica.calls and not replica.orphans:
             self._replicas.forget(replica.peer)
 
-    def held(self, id: str, replica: Replica, now: float) -> None:
-        """A replica has joined, or joined again, with this call."""
-        call = self._ledger.open.get(id)
-        if call is None:
-            if id in self._ledger.ended:
-                # Whatever it does with it, running or done, nobody waits for it.
-                self._ledger.actions += [
-                    Send(replica.peer, Cancel(id=id)),
-                    Send(replica.peer, Ack(id=id)),
-                ]
-            else:
-                self._replicas.hold(id, replica, now)
-        elif call.replica is None:
-            if replica.peer in call.failed_by:
-                self._ledger.actions.append(Send(replica.peer, Ack(id=id)))
-                return
-            if call.phase is Phase.ANSWERED:
-                call.replica, replica.calls[id] = replica.peer, call
-            else:
-                self._claim(call, replica)
-            self._ask(call, now)
-        elif call.replica == replica.peer:
-            replica.calls[id] = call
-            if call.phase is not Phase.ANSWERED:
-                self._replicas.run(replica, id)
-            self._ask(call, now)
-
-    def not_held(self, old: Replica, replica: Replica, now: float) -> None:
-        """The same life, again. What it doesn't hold never arrived, or crosses with the READY."""
-        for id, call in old.calls.items():
-            if id in replica.ready.held or call.replica != replica.peer:
-                continue
-            if call.phase is Phase.ANSWERED:
-                call.replica = None
-            else:
-                replica.calls[id] = call
-                self._replicas.run(replica, id)
-                replica.free = max(0, replica.free - 1)
-                call.asked = True
-                self._ask(call, now)
-
     def not_taken(self, call: OpenCall, now: float) -> None:
         """Its replica says that it doesn't have the call."""
         if call.phase is Phase.SENT and not call.accepted:
@@ -343,28 +285,12 @@ class Calls:
         if not self._retries.again(call, error, now):
             self._ledger.end(call, final(call, error), now)
 
-    def _claim(self, call: OpenCall, replica: Replica) -> None:
-        """A replica holds a call that this router has not given to it."""
-        self._ledger.unqueue(call)
-        self._replicas.release(call.id)
-        replica.calls[call.id] = call
-        self._replicas.run(replica, call.id)
-        call.function, call.is_timed = replica.function, False
-        call.replica, call.phase, call.accepted = replica.peer, Phase.RUNNING, True
-        self._ledger.agenda.note(call, call.deadline)
-
-    def give_up(self, id: str, replica: Replica, now: float) -> None:
-        """Nobody has asked for it: it is stopped, or acknowledged in its caller's place."""
-        self._ledger.actions += [Send(replica.peer, Cancel(id=id)), Send(replica.peer, Ack(id=id))]
-        message = "its caller did not ask for it in time"
-        self._ledger.ended.add(id, Error(id=id, code="replica_lost", message=message), now)
-
     # Time
 
     def overdue(self, call: OpenCall, now: float) -> None:
         match call.phase:
             case Phase.RECOVERING if now < call.deadline:
-                self._judge(call, now)
+                self._recovery.judge(call, now)
             case Phase.RETRYING if now < call.deadline:
                 self._waiting.retry(call, now)
             case Phase.QUEUED | Phase.RETRYING | Phase.RECOVERING:
@@ -381,39 +307,6 @@ class Calls:
                 message = "the replica did not say what became of it in time"
                 self._ledger.tell_replica_cancel(call)
                 self._ledger.end(call, Error(code=code, message=message), now)
-
-    def _recover(self, call: OpenCall, now: float) -> None:
-        """Wait for a replica that says it has the call."""
-        call.phase = Phase.RECOVERING
-        until, young_until = now + RECOVERY_S, self._started_at + RECOVERY_S
-        if now < young_until:  # replicas have been looking for this router since it started
-            until = max(young_until, now + RETURN_S)
-        self._ledger.agenda.note(call, min(call.deadline, until))
-
-    def _judge(self, call: OpenCall, now: float) -> None:
-        """The window is over and no replica holds it."""
-        error = self._judgement(call.call, now)
-        if error is None:
-            function = self._waiting.resolve(call.call.function, now)
-            if isinstance(function, str):
-                call.function, call.phase = function, Phase.QUEUED
-                self._ledger.agenda.note(call, call.deadline)
-                self._waiting.requeue(call, now)
-                return
-            error = function
-        self._ledger.end(call, error.replace(retry_safe=False), now)
-
-    def _judgement(self, call: Call, now: float) -> Error | None:
-        """Why a call that was sent before, and that nobody holds, can't be run."""
-        function = self._waiting.resolve(call.function, now)
-        rules = self._replicas.rules(function if isinstance(function, str) else call.function)
-        if call.accepted_by and not call.idempotent and not rules.idempotent:
-            message = f"{call.accepted_by} had accepted it and is gone; it may have run"
-        elif call.body is None:
-            message = "no replica knows of it"  # it was only a question
-        else:
-            return None
-        return Error(id=call.id, code="replica_lost", message=message, function=call.function)
 
 
 def _is_free(call: OpenCall) -> bool:

@@ -18,6 +18,7 @@ from funker.controller.forward import json_text, pong
 from funker.controller.ledger import Ledger
 from funker.controller.liveness import LOST_S, SUSPECT_S, SWEEP_S, Peer
 from funker.controller.names import Names
+from funker.controller.recovery import Recovery
 from funker.controller.replicas import Replicas
 from funker.controller.retries import Retries
 from funker.controller.status import about, nothing
@@ -73,14 +74,17 @@ class Dispatch:
             names=self._names,
             limits=limits,
         )
+        self._recovery = Recovery(
+            ledger=self._ledger, waiting=self._waiting, replicas=self._replicas, now=now
+        )
         self._calls = Calls(
             ledger=self._ledger,
             waiting=self._waiting,
             retries=retries,
+            recovery=self._recovery,
             callers=self._callers,
             replicas=self._replicas,
             limits=limits,
-            now=now,
         )
         self._passing = {
             b"ACCEPT": self._calls.on_accept,
@@ -227,9 +231,9 @@ class Dispatch:
             self._say(peer, Error(code="protocol_error", message=problem))
             self._replicas.refuse(replica)
         for id in ready.held:
-            self._calls.held(id, replica, now)
+            self._recovery.held(id, replica, now)
         if old is not None:
-            self._calls.not_held(old, replica, now)
+            self._recovery.not_held(old, replica, now)
         if self._replicas.offer(replica):
             self._waiting.hand_out(ready.function, now)
 
@@ -307,7 +311,7 @@ class Dispatch:
             elif caller.calls and caller.is_to_be_asked(now):
                 self._say(caller.peer, Ping(number=0))
         while (orphan := self._replicas.overdue_orphan(now - LOST_S)) is not None:
-            self._calls.give_up(*orphan, now)
+            self._recovery.give_up(*orphan, now)
         if self._names.is_overdue(now):
             self._judge_unknown(now)  # nobody will tell of them
         self._ledger.ended.forget_old(now)

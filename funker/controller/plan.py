@@ -1,8 +1,8 @@
 """What the reconciler does and says about what it sees. Pure: observations in, commands out.
 
-- A function of which replicas are missing for a while is revived: its backend starts those that
-  nobody else will. Whether there are such, the backend knows; so one that isn't helped by it is
-  asked for ever more rarely.
+- A function that has too few or too many replicas for a while is revived: its backend starts
+  those that nobody else will, and ends those that nobody else will. Whether there are such, the
+  backend knows; so one that isn't helped by it is asked for ever more rarely.
 - The number of replicas of a function that is scaled by itself is chosen in `scaling`.
 - What changed is said once. A trouble that comes and goes is one trouble, until it was away for
   a while.
@@ -20,8 +20,8 @@ from funker.controller.commands import Command, Revive, Say
 from funker.controller.scaling import Scaling
 from funker.spec import CallPolicy
 
-#: Seconds for which replicas are missing before something is done: each call of a one-shot
-#: replica takes it away for a moment.
+#: Seconds for which replicas are missing, or too many, before something is done: each call of a
+#: one-shot replica takes it away for a moment, and one that shall go may be busy.
 PATIENCE = 2.0
 #: Seconds between two tries to revive: at first, and at most. A try that helped is a first one.
 RETRY, RETRY_MAX = 2.0, 60.0
@@ -99,6 +99,7 @@ class Plan:
             name: {
                 **_described(memory.seen),
                 "wanted": self._scaling.number(name),
+                "problem": memory.seen.problem or self._scaling.trouble(name),
                 "scaling": self._scaling.told(name, now, unix),
             }
             for name, memory in self._functions.items()
@@ -141,11 +142,12 @@ class _Function:
     """What is remembered of one function."""
 
     seen: Observed
-    #: Since when replicas are missing; when it was last tried, how many ran then, and how long to
-    #: wait for the next try.
-    missing_since: float | None = None
+    #: Since when replicas are missing or too many; when it was last tried, how many those were
+    #: then, and how long to wait for the next try.
+    wrong_since: float | None = None
+    too_many: bool = False
     last_try: float | None = None
-    running_then: int = 0
+    wrong_then: int = 0
     delay: float = RETRY
     was_revived: bool = False
     #: The troubles that were told, and when one of them was last seen.
@@ -186,18 +188,20 @@ class _Function:
         return [Say(f"{function.name}: {trouble}") for trouble in news]
 
     def is_to_be_revived(self, function: Observed, now: float) -> bool:
-        if function.running >= function.wanted:
-            self.missing_since = self.last_try = None
+        wrong = abs(function.wanted - function.running)
+        too_many = function.running > function.wanted
+        if not wrong or (too_many and function.updating):  # the new ones run beside the old ones
+            self.wrong_since = self.last_try = None
             return False
-        if self.missing_since is None:
-            self.missing_since = now
-        if now - self.missing_since < PATIENCE:
+        if self.wrong_since is None or too_many != self.too_many:
+            self.wrong_since, self.last_try, self.too_many = now, None, too_many
+        if now - self.wrong_since < PATIENCE:
             return False
-        helped = self.last_try is None or function.running > self.running_then
+        helped = self.last_try is None or wrong < self.wrong_then
         if self.last_try is not None and now < self.last_try + (RETRY if helped else self.delay):
             return False
         self.delay = RETRY if helped else min(self.delay * 2, RETRY_MAX)
-        self.last_try, self.running_then = now, function.running
+        self.last_try, self.wrong_then = now, wrong
         return True
 
 

@@ -111,7 +111,8 @@ class Replicas:
         pool.slots = replica.slots
         if is_new and ready.once:
             pool.demand.joined(ready.replica, now)
-        elif replica.free + len(ready.held) < replica.slots:
+        elif not ready.once and replica.free < replica.slots:
+            # Calls that it runs, or somebody else's: those whose outcome it holds take no place.
             self._rest(replica, REST_MAX_S, now)
         return replica
 
@@ -160,13 +161,14 @@ class Replicas:
 
     def take_place(self, replica: Replica, id: str) -> None:
         """A call takes a place of it."""
+        pool = self.pools[replica.function]
         replica.free -= 1
-        self.run(replica, id)
-        free = self.pools[replica.function].free
+        replica.running.add(id)
+        pool.inflight += 1
         if replica.free:
-            free.move_to_end(replica.peer)  # its next call waits its turn
+            pool.free.move_to_end(replica.peer)  # its next call waits its turn
         else:
-            free.pop(replica.peer, None)
+            del pool.free[replica.peer]
 
     def run(self, replica: Replica, id: str) -> None:
         """It may be running this call."""
@@ -178,7 +180,10 @@ class Replicas:
         """It doesn't run this call, or not any more."""
         if id in replica.running:
             replica.running.remove(id)
-            self._ran(replica, 1)
+            pool = self.pools[replica.function]
+            pool.inflight -= 1
+            if pool.rules.max_inflight is not None:
+                self.unblocked.add(replica.function)
 
     def _ran(self, replica: Replica, calls: int) -> None:
         pool = self.pools[replica.function]
@@ -188,9 +193,9 @@ class Replicas:
 
     def vacate(self, replica: Replica) -> None:
         """A place of it is free again."""
-        if replica.free + len(replica.running) >= replica.slots:
-            return  # it was counted before: an outcome that it held is repeated
-        if replica.served and not replica.leaving:
+        room = replica.free + len(replica.running) < replica.slots
+        if room and replica.served and not replica.leaving:
+            # Without room it was counted before: an outcome that it held is repeated.
             replica.free += 1
             self.pools[replica.function].free[replica.peer] = replica
 

@@ -85,7 +85,9 @@ def delay(id: str, attempt: int, backoff: float) -> float:
 
 
 def final(call: OpenCall, error: Error) -> Error:
-    """The error as its caller is to hear it: after how many tries."""
+    """The error as its caller is to hear it: after how many tries, and whether none has started."""
+    if error.retry_safe and not call.untouched:
+        error = error.replace(retry_safe=False)
     if call.attempt == 1:
         return error
     return error.replace(message=f"{error.message} (attempt {call.attempt})")

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from funker.backends.base import Observed
-from funker.controller import autoscaler
-from funker.controller.autoscaler import Decision, Growth, Memory, Stats
+from funker.controller import autoscaler, starts
+from funker.controller.autoscaler import Decision, History, Stats
 from funker.controller.commands import Command, Say, Scale
+from funker.controller.starts import Growth
 
 #: Seconds between two lines about a function's number that changes in the same direction.
 SAY_GAP = 10.0
@@ -23,6 +24,9 @@ SAY_GAP = 10.0
 SAY_HAND = 60.0
 #: Seconds after which it is news again that a limit makes a function's calls wait.
 SAY_LIMIT = 600.0
+#: Seconds without any sign of a replica that can serve, before it counts that they fail. One that
+#: serves one call is away for a moment after each.
+FAILING = 5.0
 #: Seconds before a number that couldn't be set is tried again: the first time, and at most.
 RETRY, RETRY_MAX = 1.0, 60.0
 
@@ -42,7 +46,7 @@ class Scaling:
         """Take in what a function is like now."""
         pool = self._pools.get(function.name)
         if pool is None:
-            self._pools[function.name] = _Pool(function, Memory(since=now))
+            self._pools[function.name] = _Pool(function, History(since=now))
             return []
         return pool.see(function, now)
 
@@ -61,13 +65,13 @@ class Scaling:
     def router_is_new(self, now: float) -> None:
         """It hasn't heard of the calls before it."""
         for pool in self._pools.values():
-            pool.memory.since = now
+            pool.history.since = now
 
     def hear(self, about: Mapping[str, Mapping[str, Any]], now: float) -> list[Command]:
         """What to do after the router has told its figures of these functions."""
         for name in about.keys() & self._pools.keys():
-            self._pools[name].about = about[name]
-        rooms = autoscaler.room({name: pool.stats() for name, pool in self._pools.items()})
+            self._pools[name].hear(about[name], now)
+        rooms = starts.room({name: pool.stats() for name, pool in self._pools.items()})
         for name in sorted(about.keys() & self._pools.keys()):
             pool = self._pools[name]
             if pool.is_scaled:
@@ -86,8 +90,11 @@ class Scaling:
             pool.failed(why, now)
 
     def trouble(self, name: str) -> str:
-        """Why the number can't be set, if it can't."""
-        return self._pools[name].trouble
+        """Why the number can't be set, or there shall be no replica; empty in good times."""
+        pool = self._pools[name]
+        if pool.is_scaled and (pool.history.resting or pool.history.trying):
+            return pool.trouble or "its replicas end before they are ready: one is tried at times"
+        return pool.trouble
 
     def told(self, name: str, now: float, unix: float) -> dict[str, Any] | None:
         """What the router is told of it; None: it isn't scaled by itself."""
@@ -102,7 +109,7 @@ class Scaling:
         }
         if len(growths) < 2:
             return
-        for name, more in autoscaler.share(growths, room).items():
+        for name, more in starts.share(growths, room).items():
             self._pools[name].choice = self._pools[name].number + more
 
 
@@ -111,7 +118,7 @@ class _Pool:
     """One function."""
 
     seen: Observed
-    memory: Memory
+    history: History
     #: What the router told last.
     about: Mapping[str, Any] = field(default_factory=dict)
     #: How many replicas shall run, as far as it was set by us or is accepted; and are to run now.
@@ -121,6 +128,10 @@ class _Pool:
     #: Why it was chosen when it last changed, and when that was.
     reason: str = ""
     changed_at: float = 0.0
+    #: When there was last a sign of a replica that can serve, and the calls that had ended by then.
+    served_at: float = 0.0
+    heard_at: float = 0.0
+    ended: int = 0
     #: Why it can't be set, how long to wait then, and until when.
     trouble: str = ""
     delay: float = 0.0
@@ -129,12 +140,13 @@ class _Pool:
     said: int = 0
     said_at: float = float("-inf")
     said_up: bool = True
+    said_failing: bool = False
     limit_said_at: dict[str, float] = field(default_factory=dict)
     hand_at: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self.accept(self.seen, self.memory.since)
-        self.changed_at = self.memory.since
+        self.accept(self.seen, self.history.since)
+        self.changed_at = self.served_at = self.history.since
 
     @property
     def is_scaled(self) -> bool:
@@ -143,7 +155,7 @@ class _Pool:
 
     def accept(self, function: Observed, now: float) -> None:
         """Go on from the number that it has, as if it had been chosen now."""
-        self.memory.highest(function.wanted, now)
+        self.history.highest(function.wanted, now)
         self.number = self.choice = self.said = function.wanted
         self.decision = None
         self.reason = ""
@@ -158,7 +170,8 @@ class _Pool:
             before.updating,
         )
         if deployed:
-            self.memory.since = now
+            self.history.since = self.served_at = now
+            self.history.forgive()
         if function.wanted == self.number:
             return []
         if not (was_scaled and self.is_scaled):
@@ -168,7 +181,7 @@ class _Pool:
         # A deploy tries its handler with one replica at least.
         if deployed or function.updating or function.wanted == max(1, function.scale.min):
             self.accept(function, now)
-            self.memory.since = now
+            self.history.since = now
             return []
         was_said, self.hand_at = now < self.hand_at + SAY_HAND, now
         if was_said:
@@ -181,13 +194,20 @@ class _Pool:
             )
         ]
 
+    def hear(self, about: Mapping[str, Any], now: float) -> None:
+        """Take in what the router knows of it."""
+        ended = int(about.get("calls") or 0)
+        if any(about.get(name) for name in ("free", "busy", "inflight")) or ended != self.ended:
+            self.served_at = now
+        self.about, self.ended, self.heard_at = about, ended, now
+
     def stats(self, room: int = 0) -> Stats:
         """Its figures, as far as anybody has told any."""
         about, seen = self.about, self.seen
         ready = int(about.get("free") or 0) + int(about.get("busy") or 0)
         if not seen.routed:
             ready = seen.running
-        failing = about.get("failing") or seen.failing
+        fails = self.heard_at - self.served_at >= FAILING
         return Stats(
             wanted=self.number if self.is_scaled else seen.wanted,
             ready=ready,
@@ -201,7 +221,8 @@ class _Pool:
             slots=max(1, int(about.get("slots") or 1)),
             one_shot=seen.isolation != "process",
             max_inflight=seen.calls.max_inflight,
-            failing=bool(failing) and not ready,
+            failing=fails and bool(about.get("failing") or seen.failing),
+            ending=fails and bool(seen.failing) and not about.get("failing"),
             updating=seen.updating,
             cores=max(1, seen.cores),
             room=room,
@@ -211,7 +232,7 @@ class _Pool:
         assert self.seen.scale is not None
         before, self.decision = (
             self.decision,
-            autoscaler.decide(self.stats(room), self.seen.scale, self.memory, now),
+            autoscaler.decide(self.stats(room), self.seen.scale, self.history, now),
         )
         self.choice = self.decision.wanted
         if before is None or (before.cause != self.decision.cause and self.choice == self.number):
@@ -225,7 +246,11 @@ class _Pool:
         if self.choice != self.seen.wanted and now >= self.retry_at:
             commands.append(Scale(self.seen.name, self.choice))
         up = self.number > self.said
-        if self.number != self.said and (up != self.said_up or now >= self.said_at + SAY_GAP):
+        is_due = up != self.said_up or now >= self.said_at + SAY_GAP
+        # That one is tried again and again is no news.
+        is_news = self.decision.cause != "failing" or not self.said_failing
+        if self.number != self.said and is_due and is_news:
+            self.said_failing = self.decision.cause == "failing"
             commands.append(
                 Say(f"{self.seen.name}: {self.said} → {self.number} replicas: {self.reason}")
             )

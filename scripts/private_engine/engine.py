@@ -67,6 +67,16 @@ def environment(lab: Lab) -> dict[str, str]:
     return {**variables, "FUNKER_LAB_REGISTRY": lab.registry_address} if lab.registry else variables
 
 
+def restart(number: int) -> None:
+    """Kill a node's engine and its containers, and start the engine on what it had stored."""
+    with locked():
+        node = Lab.load().node(number)
+        processes.kill_node(node)
+        for file in (node.directory / "dockerd.pid", *(node.directory / "exec").rglob("*.pid")):
+            file.unlink(missing_ok=True)  # another process may have the number by now
+        _launch(node)
+
+
 def start_registry() -> Lab:
     """An image registry on the bridge, for images that several nodes need."""
     with locked():
@@ -170,13 +180,18 @@ def _start(node: Node) -> None:
     run_directory.mkdir(parents=True)
     _write_resolvers(run_directory)
     network.make_namespace(node)
+    _launch(node)
+
+
+def _launch(node: Node) -> None:
+    """The engine's process, in the node's namespace and directories."""
     enter = ("nsenter", f"--net={network.NAMESPACES / node.namespace}")
     apart = ("unshare", "--mount", "--uts", "--propagation", "private")
     environment = {
         **os.environ,
         processes.MARK: str(node.directory),
         "NODE_NAME": node.name,
-        "NODE_RUN": str(run_directory),
+        "NODE_RUN": str(node.directory / "run"),
     }
     with node.log.open("wb") as log:
         engine = subprocess.Popen(

@@ -117,13 +117,17 @@ def test_scaling_up_and_down_under_load_loses_no_call(
 def test_policies_are_kept_and_a_number_pins_until_it_is_let_go_or_deployed_anew(
     platform: Any,
 ) -> None:
-    name = platform.deployed().name
+    limits = {"ulimits": {"fsize": 1 << 30}}
+    function = platform.deployed(**limits)
+    name = function.name
+    told = function(act="variables", names=["FUNKER_ULIMITS"])
+    assert told == {"FUNKER_ULIMITS": "fsize=1073741824"}
     with pytest.raises(NoPolicy, match="fixed number"):
         platform.backend.unpin(name)
 
     scale = ScalePolicy(min=2, max=4, idle="90s", headroom=0.5)
     calls = CallPolicy(retries=2, backoff="1s", idempotent=True, max_inflight=8)
-    made = platform.deploy(name, scale=scale, calls=calls)
+    made = platform.deploy(name, scale=scale, calls=calls, **limits)
     assert (made.outcome, made.restarted, made.replicas) == ("updated", False, 2)
     assert _scaling(platform, name) == (scale, False, 2)
     assert platform.backend.find(name).calls == calls
@@ -136,7 +140,7 @@ def test_policies_are_kept_and_a_number_pins_until_it_is_let_go_or_deployed_anew
     platform.backend.unpin(name)
     assert _scaling(platform, name)[:2] == (scale, False)
     platform.backend.scale(name, 1)
-    made = platform.deploy(name, scale=scale)
+    made = platform.deploy(name, scale=scale, **limits)
     assert (made.outcome, made.restarted, made.replicas) == ("updated", False, 2)
     assert "is scaled by itself again" in made.warnings[-1]
     assert _scaling(platform, name)[:2] == (scale, False)

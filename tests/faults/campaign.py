@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from funker.rpc.errors import FunkerError
+from funker.spec import CallPolicy, ScalePolicy
 from tests.faults import schedule
 from tests.faults.checker import Verdict, check
 from tests.faults.ground import PATIENCE, RECONCILER, ROUTER, Ground
@@ -29,10 +30,16 @@ class Campaign:
         self._seed = seed
         self._seconds = seconds
         self._say = say
-        self._targets = [
-            Target(f"{name}-{seed}", again, ground.replicas)
-            for name, again in (("once", False), ("again", True))
-        ]
+        most = ground.replicas
+        once = Target(f"once-{seed}", idempotent=False, replicas=most)
+        again = Target(f"again-{seed}", idempotent=True, replicas=most)
+        auto = Target(f"auto-{seed}", idempotent=False, replicas=most, scaled=True)
+        self._targets = [once, again, auto]
+        self._specs: dict[str, dict[str, Any]] = {
+            once.name: {"replicas": most},
+            again.name: {"replicas": most, "calls": CallPolicy(idempotent=True, retries=5)},
+            auto.name: {"scale": ScalePolicy(min=1, max=most)},
+        }
         self._generation = 0
         self._began = 0.0
         self.injected: list[Injected] = []
@@ -47,7 +54,7 @@ class Campaign:
         self._say(f"seed {self._seed}: {len(faults)} faults in {self._seconds:g} s")
         try:
             for target in self._targets:
-                ground.deploy(target.name, replicas=target.replicas)
+                ground.deploy(target.name, **self._specs[target.name])
             ground.wipe()
             names = [(target.name, target.idempotent) for target in self._targets]
             ground.call(ground.order(names, seconds=self._seconds, seed=self._seed))
@@ -96,6 +103,7 @@ class Campaign:
                 case schedule.ENGINE:
                     ground.stop_engine(fault.amount)
             note["replica"] = replica
+            note["calls"] = {it.name: it.slots for it in self._targets}.get(fault.target, 1)
 
     def _change(self, fault: Fault) -> None:
         with self._written_down(fault) as note:
@@ -104,10 +112,10 @@ class Campaign:
                     self._ground.backend.scale(fault.target, int(fault.amount))
                 else:
                     self._generation += 1
-                    found = self._ground.backend.find(fault.target)
-                    self._ground.deploy(
-                        fault.target, replicas=found.wanted, generation=self._generation
-                    )
+                    spec = dict(self._specs[fault.target])
+                    if "replicas" in spec:
+                        spec["replicas"] = self._ground.backend.find(fault.target).wanted
+                    self._ground.deploy(fault.target, generation=self._generation, **spec)
             except FunkerError as error:
                 note["failed"] = f"{type(error).__name__}: {error.message}"
 
@@ -126,8 +134,7 @@ class Campaign:
     def _until_calm(self) -> None:
         """After all that, each function has its replicas again, and no call is left anywhere."""
         for target in self._targets:
-            wanted = self._ground.backend.find(target.name).wanted
-            self._ground.until(target.name, queued=0, busy=0, free=wanted)
+            self._ground.until_calm(target.name)
 
     def _remove(self, target: Target) -> None:
         if target.name in {function.name for function in self._ground.backend.functions()}:

@@ -3,7 +3,9 @@
 - Each call has exactly one outcome, and an answer is the right one, of a run that was finished.
 - Nothing that isn't idempotent has run twice; what says that it certainly did not start, didn't.
 - An error needs a fault that allows it: of that kind, in that time, that hit that replica. One
-  that was killed held one call, so it explains one error.
+  that was killed explains as many errors as it had calls: one, or one for each slot. Idempotent
+  calls are tried again, unless the controller was just away as well: calls that go directly
+  aren't, nor those of a router that hasn't heard of the function yet.
 """
 
 from __future__ import annotations
@@ -20,8 +22,11 @@ from tests.faults.ledger import Ended, Finished, Injected, Ledger, Made, Started
 #: it may have to wait.
 ALLOWED: dict[str, dict[str, float]] = {
     "front": {"replica_lost": 40.0},
-    "worker": {"function_crashed": 40.0},
+    # One that was idle is as good as one that can't be loaded.
+    "worker": {"function_crashed": 40.0, "init_failed": 10.0},
 }
+#: Faults after which calls may not be tried again, and for how many seconds.
+UNSETTLING, UNSETTLED_S = ("router", "reconciler", "outage", "engine"), 15.0
 #: Faults that may hinder whoever deploys or scales meanwhile.
 HINDERING = ("engine",)
 Event = TypeVar("Event", Ended, Started, Finished)
@@ -115,11 +120,14 @@ def _unexplained(
     ledger: Ledger, made: dict[str, Made], faults: Sequence[Injected]
 ) -> Iterator[Ended]:
     """The errors that are left when each fault has explained the one that it allows."""
-    left = list(faults)
+    left = [fault for fault in faults for _ in range(fault.calls)]
     # Those that name their replica first: they have no choice.
     errors = [each for each in ledger.ended if each.code != "ok" and each.key in made]
     for error in sorted(errors, key=lambda each: (not each.replica, each.at)):
-        fault = next((one for one in left if _allows(one, made[error.key], error)), None)
+        call = made[error.key]
+        fault = next((one for one in left if _allows(one, call, error)), None)
+        if call.idempotent and not _is_unsettled(call, error, faults):
+            fault = None
         if fault is None:
             yield error
         else:
@@ -134,6 +142,15 @@ def _allows(fault: Injected, call: Made, error: Ended) -> bool:
         and (not error.replica or not fault.replica or error.replica == fault.replica)
         and call.at <= fault.ended
         and fault.began <= error.at <= fault.ended + until
+    )
+
+
+def _is_unsettled(call: Made, error: Ended, faults: Sequence[Injected]) -> bool:
+    return any(
+        fault.kind in UNSETTLING
+        and fault.began <= error.at
+        and call.at <= fault.ended + UNSETTLED_S
+        for fault in faults
     )
 
 

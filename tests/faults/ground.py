@@ -140,7 +140,7 @@ class Ground(ABC):
 
     def worker(self, function: str, pick: float) -> Process:
         return self._victim(
-            lambda there: processes.children(there, processes.fronts(there, function)), pick
+            lambda there: processes.workers(there, processes.fronts(there, function)), pick
         )
 
     def kill(self, victim: Callable[[], Process]) -> Process:
@@ -198,6 +198,17 @@ class Ground(ABC):
                 return
             assert time.monotonic() < give_up, f"{name} never came to {counts}: {status}"
             threading.Event().wait(0.05)
+
+    def until_calm(self, name: str) -> None:
+        """Wait until a function has as many replicas as are wanted, and none of them a call."""
+        give_up = time.monotonic() + PATIENCE
+        while True:
+            wanted = self.backend.find(name).wanted  # which the autoscaler may be lowering
+            status = self.status(name)
+            if (status.get("queued"), status.get("busy"), status.get("free")) == (0, 0, wanted):
+                return
+            assert time.monotonic() < give_up, f"{name} shall have {wanted} replicas: {status}"
+            threading.Event().wait(0.2)
 
     def until_written(self, what: str, count: int) -> None:
         """Wait for so many events of a kind in the ledger."""

@@ -67,6 +67,8 @@ class Injected:
     ended: float
     #: The replica whose process was killed.
     replica: str = ""
+    #: Calls that this one may have had.
+    calls: int = 1
     #: What was said by a deploy or a scaling that failed.
     failed: str = ""
 

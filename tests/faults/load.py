@@ -81,9 +81,8 @@ class Callers:
     def _call(self, key: str, chance: random.Random, seconds: float) -> None:
         function = chance.choice(self._order["functions"])
         text = chance.choice("abcdef") * chance.choice(LENGTHS) + key
-        called = funker.function(
-            function["name"], deadline=self._order["deadline"], idempotent=function["idempotent"]
-        )
+        # Whether it is idempotent is the function's own word, see its `CallPolicy`.
+        called = funker.function(function["name"], deadline=self._order["deadline"])
         self._note(
             what="made",
             key=key,

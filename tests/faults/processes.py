@@ -7,18 +7,19 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 #: Seconds for a killed process to be gone.
 GONE_S = 10
 
 
-class Process(NamedTuple):
+@dataclass(frozen=True, order=True)
+class Process:
     pid: int
     parent: int
     words: tuple[str, ...]
-    variables: dict[str, str]
+    variables: dict[str, str] = field(hash=False)
 
 
 def everything() -> dict[int, Process]:
@@ -55,9 +56,10 @@ def fronts(processes: dict[int, Process], function: str) -> list[Process]:
     return sorted(process for process in own.values() if process.parent not in own)
 
 
-def children(processes: dict[int, Process], of: list[Process]) -> list[Process]:
-    parents = {process.pid for process in of}
-    return sorted(process for process in processes.values() if process.parent in parents)
+def workers(processes: dict[int, Process], fronts: list[Process]) -> list[Process]:
+    """What these fronts have under them: with `isolation: process`, what forks workers as well."""
+    roots = {front.pid for front in fronts}
+    return sorted(set(under(processes, roots).values()) - set(fronts))
 
 
 def running(processes: dict[int, Process], module: str) -> list[Process]:

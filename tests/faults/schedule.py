@@ -9,7 +9,7 @@ from dataclasses import dataclass
 #: Seconds of load before the first fault, and after the last one.
 CALM_S = 2.0
 #: Seconds between two faults: at least, and at most.
-GAP_S = (1.0, 3.0)
+GAP_S = (1.0, 4.0)
 #: Seconds that the engine, or the router, stays away.
 AWAY_S = (1.0, 6.0)
 
@@ -30,11 +30,17 @@ KINDS = (*KILLS, OUTAGE, ENGINE, REDEPLOY, SCALE)
 
 @dataclass(frozen=True)
 class Target:
-    """A function under load. `replicas`: as many as it has at the beginning, and at most."""
+    """A function under load."""
 
     name: str
+    #: Whether its calls are tried again when a fault has hit them.
     idempotent: bool
+    #: As many as it has at most.
     replicas: int
+    #: Calls of one replica at once.
+    slots: int = 1
+    #: Whether the number of replicas is the autoscaler's.
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def schedule(
     """The faults of so many seconds.
 
     Each kind comes before any comes again. At most `harm` of them may cost a call: kills of a
-    worker, and those of a front whose calls aren't idempotent.
+    front or worker of a function whose calls aren't idempotent.
     """
     chance = random.Random(seed)
     faults: list[Fault] = []
@@ -72,39 +78,39 @@ def schedule(
         if not bag:
             bag = [*kinds]
             chance.shuffle(bag)
-        fault = _fault(chance, now, bag.pop(), targets, harmless=harm <= 0)
+        fault = _fault(chance, now, bag.pop(), targets, harm=harm)
         if fault is not None:
-            harm -= harms(fault, targets)
+            harm -= harm_of(fault, targets)
             faults.append(fault)
             now += fault.amount if fault.kind in (OUTAGE, ENGINE) else 0.0
         now += chance.uniform(*GAP_S)
     return tuple(faults)
 
 
-def harms(fault: Fault, targets: Sequence[Target]) -> bool:
-    """Whether it may cost a call."""
-    again = [target.name for target in targets if target.idempotent]
-    return fault.kind == "worker" or (fault.kind == "front" and fault.target not in again)
+def harm_of(fault: Fault, targets: Sequence[Target]) -> int:
+    """How many calls it may cost."""
+    slots = {target.name: target.slots for target in targets if not target.idempotent}
+    return slots.get(fault.target, 0) if fault.kind in ("front", "worker") else 0
 
 
 def _fault(
-    chance: random.Random, now: float, kind: str, targets: Sequence[Target], *, harmless: bool
+    chance: random.Random, now: float, kind: str, targets: Sequence[Target], *, harm: int
 ) -> Fault | None:
     """None: all that it could hit costs a call."""
     target = chance.choice(targets)
     pick = round(chance.random(), 3)
     away = round(chance.uniform(*AWAY_S), 1)
-    number = chance.randint(1, target.replicas)
     now = round(now, 2)
     match kind:
         case "front" | "worker":
             made = [Fault(now, kind, each.name, pick=pick) for each in (target, *targets)]
-            left = [each for each in made if not (harmless and harms(each, targets))]
+            left = [each for each in made if harm_of(each, targets) <= harm]
             return left[0] if left else None
         case "redeploy":
             return Fault(now, kind, target.name)
         case "scale":
-            return Fault(now, kind, target.name, amount=number)
+            fixed = chance.choice([each for each in targets if not each.scaled])
+            return Fault(now, kind, fixed.name, amount=chance.randint(1, fixed.replicas))
         case "outage" | "engine":
             return Fault(now, kind, amount=away)
     return Fault(now, kind)

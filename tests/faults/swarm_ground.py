@@ -39,10 +39,10 @@ class SwarmGround(Ground):
     """Raises `NoLab`."""
 
     #: The engine starts about three containers a second on two cores.
-    callers = 3
+    callers = 6
     pause = 1.0
-    replicas = 4
-    rate = 1.5
+    replicas = 3
+    rate = 1.0
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

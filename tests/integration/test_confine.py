@@ -22,14 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 #: What a keeper does with its worker. `call` is what a call does, and `after` looks for traces.
 KEEPER = """
-import os, signal, socket, sys, time
+import atexit, os, signal, socket, sys, time
 from funker_runtime import cleanup, confine, kernel
 
 confinement = confine.prepare({limits})
 kernel.adopt_orphans()
 
 def run(call):
-    directory = confinement.make()
+    directory = confinement.take()
     reader, writer = os.pipe()
     if (worker := os.fork()) == 0:
         os.setsid()
@@ -42,11 +42,13 @@ def run(call):
     os.close(writer)
     os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
     began = time.monotonic()
-    left = cleanup.clean(worker, directory, {}, began + 20)
+    left = cleanup.clean(confinement, worker, directory, {}, began + 20)
     os.waitpid(worker, 0)
     said = os.read(reader, 65536).decode()
     os.close(reader)
     return said, left, time.monotonic() - began
+
+atexit.register(lambda: confinement.close(time.monotonic() + 5))
 
 def children():
     with open("/proc/thread-self/children") as file:
@@ -161,18 +163,47 @@ class TestOnLinux:
     def test_whoever_is_to_stay_stays_with_what_it_has_started(self, program: Program) -> None:
         out = program(
             """
-            own = confinement.make()
+            own = confinement.take()
             if (kept := os.fork()) == 0:
                 os.fork()
                 time.sleep(60)
-            os.chmod(own, 0)
-            print(cleanup.clean(0, confinement.make(), {kept: own}, time.monotonic() + 5))
+            other = confinement.take()
+            if (worker := os.fork()) == 0:
+                os.chmod(own, 0)
+                os._exit(0)
+            os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)
+            soon = time.monotonic() + 5
+            print(cleanup.clean(confinement, worker, other, {kept: own}, soon))
+            os.waitpid(worker, 0)
             print(children() == [str(kept)], os.kill(kept, 0), oct(os.stat(own).st_mode))
-            os.kill(kept, signal.SIGKILL)
-            print(cleanup.clean(0, own, {}, time.monotonic() + 5), children())
+            print(cleanup.end((), soon), children())
             """
         )
-        assert out.split("\n") == ["", "True None 0o40700", " []", ""]
+        assert out.split("\n") == ["", "True None 0o40700", "0 []", ""]
+
+    def test_a_directory_is_used_again_only_if_nothing_was_done_to_it(
+        self, program: Program
+    ) -> None:
+        out = program(
+            """
+            def where():
+                return os.getcwd()
+
+            def touch():
+                open("file", "w").close()
+                os.unlink("file")
+                return os.getcwd()
+
+            def change():
+                os.chmod(".", 0o711)
+                return os.getcwd()
+
+            time.sleep(0.05)  # the kernel's clock for files goes in steps
+            said = [run(call)[0] for call in (where, where, touch, where, change, where)]
+            print([said.index(one) for one in said])
+            """
+        )
+        assert out.strip() == "[0, 0, 0, 3, 3, 5]"
 
     def test_limits_bind_a_worker_and_not_its_keeper(self, program: Program) -> None:
         out = program(

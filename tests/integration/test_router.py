@@ -26,6 +26,7 @@ from funker.rpc.messages import (
     Ack,
     Bye,
     Call,
+    Demand,
     Error,
     Ping,
     Pong,
@@ -300,6 +301,23 @@ def test_calls_through_the_router_are_answered_and_run_once(pool, hub, threads):
     assert {replica.next_exit().status for replica in replicas} == {0}
     status = hub.until("work", queued=0)
     assert (status["calls"], status["errors"]) == (40, 0)
+
+
+def test_a_replica_with_slots_runs_as_many_calls_at_once_and_stays(serve, hub, threads):
+    code = "import os, time\ndef handle(n): time.sleep(0.01); return [n, os.getpid(), time.time()]"
+    slots = {"FUNKER_ISOLATION": "process", "FUNKER_SLOTS": "3"}
+    served = serve(code, name="work", **slots, **hub.variables)
+    answers = list(threads.map(lambda n: work()(n=n), range(100)))
+    assert [n for n, _, _ in answers] == list(range(100))
+    assert len({pid for _, pid, _ in answers}) == 100
+    status = hub.until("work", queued=0, busy=0, free=1)
+    assert (status["calls"], status["errors"]) == (100, 0)
+    (replica,) = status["replicas"]
+    assert (status["slots"], replica["residue"] != "") == (3, True)
+    # One that is told to leave takes no more, and the next one does.
+    os.kill(served.front, signal.SIGTERM)
+    assert [work()(n=n)[0] for n in range(5)] == list(range(5))
+    assert served.next_exit().status == 0
 
 
 def test_an_error_comes_with_its_traceback_and_output(pool):
@@ -792,6 +810,58 @@ def test_a_snapshot_tells_names_and_is_answered_with_the_status(hub, threads):
     with pytest.raises(funker.FunctionNotFound, match="no function 'wrk'") as caught:
         funker.function("wrk", deadline=10)(n=1)
     assert "did you mean 'work'?" in caught.value.hint
+
+
+def test_the_reconciler_hears_at_once_of_calls_that_nobody_will_take(hub):
+    earlier, reconciler, caller = hub.reconciler(), hub.reconciler(), hub.guest()
+    body = json.dumps({"functions": {"work": {"names": [], "wanted": 0}}}).encode()
+    for number, guest in enumerate((earlier, reconciler)):
+        guest.send(Snapshot(number=number, body=body))
+        guest.receive(Reply)
+    caller.stands()
+    called_at = time.monotonic()
+    for _ in range(20):
+        caller.calls("work")
+    told = []
+    while not told or told[-1]["queued"] < 20:
+        told.append(json.loads(reconciler.receive(Demand).body)["functions"]["work"])
+    assert time.monotonic() - called_at < 1
+    assert len(told) <= 3, "one for the first, and one for those that came within 100 ms of it"
+    assert (told[0]["starting"], told[0]["free"]) == (0, 0)
+    assert told[-1]["arrivals_fast"] > 0
+    assert not earlier.socket.poll(0), "who has spoken last is told"
+
+
+def test_a_reconciler_that_is_gone_is_no_trouble(hub):
+    hub.learn(work={"names": [], "wanted": 0})
+    hub._guests[-1].close()
+    caller, replica = hub.guest(), hub.guest(name=b"R1")
+    caller.stands()
+    id = caller.calls("work")
+    hub.until("work", queued=1)
+    replica.ready("work")
+    assert replica.serves().id == id
+    assert caller.receive(Result).id == id
+
+
+def test_a_functions_policy_is_kept_and_shown(hub):
+    calls = {"idempotent": True, "retries": 1, "backoff": 0.01, "max_inflight": 1}
+    scaling = {"min": 1, "max": 20, "wanted": 1, "reason": "one call a minute"}
+    status = hub.learn(work={"names": [], "wanted": 1, "calls": calls, "scaling": scaling})
+    work = status["functions"]["work"]
+    assert (work["policy"], work["scaling"], work["calls"]) == (calls, scaling, 0)
+    caller, one, two = hub.guest(), hub.guest(name=b"R1"), hub.guest(name=b"R2")
+    caller.stands()
+    for replica in (one, two):
+        replica.ready("work")
+    first, second = caller.calls("work"), caller.calls("work")
+    assert one.receive(Call).id == first
+    one.send(Error(id=first, code="function_crashed", message="exit status 3"))
+    assert one.receive(Ack).id == first
+    ended = [two.serves().id, one.serves().id]
+    assert sorted(ended) == sorted([first, second])
+    assert {caller.receive(Result).id for _ in ended} == {first, second}
+    hub.until("work", inflight=0, queued=0)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"functions": {"a": 1}}', b"\xff"])

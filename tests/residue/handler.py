@@ -294,6 +294,24 @@ def _():
     return (any(flags) and flags) or others or (len(sockets) > 1 and sockets)
 
 
+F_SETPIPE_SZ, F_GETPIPE_SZ = 1031, 1032
+
+
+@leaves("pipes of the output")
+def _():
+    for fd in (1, 2):
+        fcntl.fcntl(fd, F_SETPIPE_SZ, 4096)
+        os.utime(fd, (1, 1))
+        os.fchmod(fd, 0)
+
+
+@finds("pipes of the output")
+def _():
+    states = [os.fstat(fd) for fd in (1, 2)]
+    sizes = [fcntl.fcntl(fd, F_GETPIPE_SZ) for fd in (1, 2)]
+    return min(sizes) < 65536 or any(state.st_mode & 0o600 != 0o600 for state in states)
+
+
 @leaves("process name")
 def _():
     rename_process(MARK)

@@ -20,14 +20,9 @@ def fork_bomb():
     if os.geteuid() == 0:
         os.setgid(NOBODY)
         os.setuid(NOBODY)
-    refused = False
     while True:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.fork()
-        except BlockingIOError:
-            if not refused:
-                open(f"refused-{os.getpid()}", "w").close()
-            refused = True
 
 
 def fork_bomb_of_sessions():
@@ -149,15 +144,6 @@ def crash():
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def overflow():
-    sys.setrecursionlimit(10**9)
-
-    def deeper(n):
-        return deeper(n + 1) + 1
-
-    return deeper(0)
-
-
 def kill_group():
     os.killpg(0, signal.SIGKILL)
 
@@ -169,7 +155,7 @@ def stay_at_exit():
 
 def kill_all():
     os.kill(-1, signal.SIGKILL)
-    time.sleep(60)
+    return "alone"
 
 
 def where():

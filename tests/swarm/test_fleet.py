@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +26,7 @@ from funker.backends.swarm.fleet import SwarmFleet
 from funker.images import builder
 from funker.rpc.client import invoke
 from funker.spec import ScalePolicy
+from tests.swarm.forwarder import forwarding
 
 Names = Callable[..., str]
 
@@ -310,7 +307,7 @@ def test_an_engine_that_was_away_is_found_again(
     engine: DockerClient, create: Callable[..., Service]
 ) -> None:
     service = create(replicas=1, labels={"funker.scale.min": "0"})
-    with _forwarding(os.environ["DOCKER_HOST"].removeprefix("unix://")) as forwarder:
+    with forwarding(os.environ["DOCKER_HOST"].removeprefix("unix://")) as forwarder:
         fleet = SwarmFleet(Engine(endpoint(None, {"DOCKER_HOST": f"unix://{forwarder.path}"})))
         try:
             assert _seen(fleet, service.name)
@@ -352,68 +349,3 @@ def test_a_replica_with_docker_py_s_restart_policy_answers_call_after_call(
     # Where the engine has a control plane too, its reconciler may have been the faster one.
     assert said.count("started replicas that had ended for good") <= 1, said
     assert said.count("no router answers") == 1, said
-
-
-class _Forwarder:
-    """A unix socket that is another one, and can go away."""
-
-    def __init__(self, path: Path, target: str) -> None:
-        self.path = path
-        self._target = target
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._requests = b""
-
-    def start(self) -> None:
-        self._requests = b""
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(self.path))
-        listener.listen()
-        self._sockets.append(listener)
-        self._run(self._accept, listener)
-
-    def stop(self) -> None:
-        self.path.unlink(missing_ok=True)
-        for each in self._sockets:
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(PATIENCE)
-        for each in self._sockets:
-            each.close()
-        self._sockets, self._threads = [], []
-
-    def carried(self, words: bytes) -> bool:
-        return words in self._requests
-
-    def _run(self, target: Callable[..., None], *arguments: object) -> None:
-        self._threads.append(threading.Thread(target=target, args=arguments))
-        self._threads[-1].start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # it was shut
-            while True:
-                near, _ = listener.accept()
-                far = socket.socket(socket.AF_UNIX)
-                far.connect(self._target)
-                self._sockets += [near, far]
-                self._run(self._copy, near, far)
-                self._run(self._copy, far, near)
-
-    def _copy(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                self._requests += data[:200]
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-
-@contextlib.contextmanager
-def _forwarding(target: str) -> Iterator[_Forwarder]:
-    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
-        forwarder = _Forwarder(Path(directory) / "docker.sock", target)
-        forwarder.start()
-        try:
-            yield forwarder
-        finally:
-            forwarder.stop()

@@ -15,13 +15,11 @@ from funker.controller.autoscaler import (
     SHORT,
     WINDOW,
     Decision,
-    Growth,
-    Memory,
+    History,
     Stats,
     decide,
-    room,
-    share,
 )
+from funker.controller.starts import Growth, room, share
 from funker.spec import ScalePolicy
 
 POLICY = ScalePolicy(min=1, max=100, idle=300)
@@ -35,7 +33,7 @@ class Watched:
     def __init__(self, policy: ScalePolicy = POLICY, wanted: int = 1) -> None:
         self.policy = policy
         self.now = 1000.0
-        self.memory = Memory(since=self.now)
+        self.history = History(since=self.now)
         self.wanted = wanted
 
     def sees(self, seconds: float = 0.5, **figures: Any) -> Decision:
@@ -43,7 +41,7 @@ class Watched:
             self.now += 0.5
             ready = figures.get("ready", self.wanted)
             stats = Stats(**{"room": 1000, **figures, "wanted": self.wanted, "ready": ready})
-            decision = decide(stats, self.policy, self.memory, self.now)
+            decision = decide(stats, self.policy, self.history, self.now)
             self.wanted = decision.wanted
         return decision
 
@@ -164,6 +162,21 @@ def test_one_that_cant_serve_is_held_and_grows_again_ever_later() -> None:
     watched.sees(300)
     watched.sees(waiting=9, failing=True)
     assert watched.sees(BACKOFF, waiting=9).wanted == 9
+
+
+def test_one_whose_replicas_end_by_themselves_has_none_but_one_to_try_ever_more_rarely() -> None:
+    watched = Watched(wanted=5)
+    pauses, seen = [], 0.0
+    for _ in range(7):
+        found = watched.sees(waiting=9, ready=0, failing=True, ending=True)
+        assert (found.wanted, found.cause) == (0, "failing")
+        seen = watched.now
+        while watched.sees(waiting=9, ready=0).wanted == 0:
+            assert watched.now < seen + 2 * BACKOFF_MAX
+        pauses.append(watched.now - seen)
+        assert watched.sees(10, waiting=9, ready=0).wanted == 1
+    assert pauses == [BACKOFF, 10, 20, 40, *[BACKOFF_MAX] * 3]
+    assert watched.sees(waiting=9, ready=1).wanted == 9
 
 
 def test_one_that_cant_serve_still_goes_to_zero() -> None:

@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funker.controller.autoscaler import WINDOW, Memory, Stats, decide, room
+from funker.controller.autoscaler import WINDOW, History, Stats, decide
+from funker.controller.starts import room
 from funker.spec import ScalePolicy
 
 #: CPU-seconds of a start, and cores: with them, the starts per second that there can be at most.
@@ -54,7 +55,7 @@ class World:
     waits: list[float] = field(default_factory=list)
     arrived: deque[float] = field(default_factory=deque)
     recycles: deque[float] = field(default_factory=lambda: deque(maxlen=20))
-    memory: Memory = field(default_factory=lambda: Memory(since=0.0))
+    history: History = field(default_factory=lambda: History(since=0.0))
     next_look: float = 0.0
     started: int = 0
     last_end: float = 0.0
@@ -141,7 +142,7 @@ class World:
         stats = self.stats()
         there = {name: getattr(stats, name) for name in stats.__slots__}
         stats = Stats(**{**there, "room": room({"add": stats})["add"]})
-        wanted = decide(stats, self.policy, self.memory, self.now).wanted
+        wanted = decide(stats, self.policy, self.history, self.now).wanted
         self.slots += [Slot(self._work()) for _ in range(wanted - stats.wanted)]
         here = [slot for slot in self.slots if not slot.leaving]
         # As the swarm does: first those that don't run yet; one at work ends when it has answered.

@@ -28,8 +28,8 @@ def test_a_deploy_says_how_a_function_scales(deploy, memory, flags, scale, wante
     assert code == 0, err
     function = memory.find("add")
     assert (function.scale, function.wanted) == (scale, wanted)
-    told = f", {scale.min} to {scale.max} as needed," if scale else ""
-    assert f"{wanted} replica{'' if wanted == 1 else 's'}{told} of add:1" in err
+    told = f" ({scale.min} to {scale.max} as needed)" if scale else ""
+    assert f"{wanted} replica{'' if wanted == 1 else 's'} of add:1{told}. Call it:" in err
 
 
 def test_a_deploy_says_what_may_be_done_with_calls(deploy, memory):

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from funker.controller.callers import AWAY_S, BACK_S, DISPATCH_S
-from funker.controller.calls import KEPT_BODY, RECOVERY_S
+from funker.controller.calls import KEPT_BODY
 from funker.controller.ended import REMEMBER_S, Ended
 from funker.controller.forward import json_text, pong
 from funker.controller.liveness import LOST_S, PROBE_S, RETURN_S, SUSPECT_S, SWEEP_S
 from funker.controller.names import NEXT_S
+from funker.controller.recovery import RECOVERY_S
 from funker.controller.replicas import FAILED_MAX_S, FAILED_S, FAILURE_S
 from funker.controller.status import nothing
 from funker.controller.tables import (

@@ -143,6 +143,20 @@ def test_another_error_has_no_fault_that_allows_it(
     assert f"no fault allows {code}" in verdict.problems[0]
 
 
+def test_nothing_allows_an_idempotent_call_an_error() -> None:
+    written = Written().right(100).made(idempotent=True).ran(end=None).failed("replica_lost")
+    assert "no fault allows replica_lost" in written.problems(KILLED)[0]
+
+
+def test_an_idempotent_call_may_fail_if_the_controller_was_just_away_as_well() -> None:
+    written = Written().right(100).made(idempotent=True).ran(end=None).failed("replica_lost")
+    away = Injected(kind="outage", target="", began=-9, ended=-5)
+    assert written.problems(KILLED, away) == []
+    long_ago = Injected(kind="outage", target="", began=-90, ended=-50)
+    assert len(written.problems(KILLED, long_ago)) == 1
+    assert len(written.problems(away)) == 1
+
+
 def test_one_fault_explains_one_error() -> None:
     written = Written().right(200)
     for key in ("a", "b"):
@@ -150,6 +164,14 @@ def test_one_fault_explains_one_error() -> None:
     assert len(written.problems(KILLED)) == 1
     other = Injected(kind="front", target="once", began=1.2, ended=1.3, replica="once.2.y")
     assert written.problems(KILLED, other) == []
+
+
+def test_a_fault_explains_as_many_as_the_replica_had_calls() -> None:
+    written = Written().right(300)
+    for key in ("a", "b", "c"):
+        written.made(key).ran(key, end=None).failed("replica_lost", key)
+    two = Injected(kind="front", target="once", began=1.2, ended=1.3, calls=2)
+    assert len(written.problems(two)) == 1
 
 
 def test_an_error_that_names_its_replica_has_the_first_choice() -> None:

@@ -164,6 +164,14 @@ def test_places_that_a_replica_joins_without_are_found() -> None:
     assert handed(desk.lives(2 * REST_MAX_S, ANN, pings=[ONE])) == [(ONE, ID)]
 
 
+def test_a_replica_for_one_call_that_joins_again_with_it_is_given_no_other() -> None:
+    desk = desk_with()
+    desk.joins(once=True)
+    desk.joins(once=True, free=0, held=(OTHER_ID,))
+    desk.called()
+    assert handed(desk.lives(2 * REST_MAX_S, ANN, pings=[ONE])) == []
+
+
 def test_a_busy_to_a_question_takes_no_place() -> None:
     desk = desk_with(ONE, calls=1)
     desk.joins(slots=2, free=2)

@@ -105,7 +105,17 @@ def test_a_function_that_was_complete_again_is_revived_without_delay(watched: Wa
 
 def test_a_function_scaled_to_zero_is_not_revived(watched: Watched) -> None:
     watched.sees(add(running=0, wanted=0), seconds=30)
+    assert watched.revivals == []
+
+
+def test_a_function_of_which_too_many_stay_is_revived_ever_more_rarely(watched: Watched) -> None:
     watched.sees(add(running=2, wanted=0), seconds=30)
+    pauses = [b - a for a, b in zip(watched.revivals, watched.revivals[1:], strict=False)]
+    assert pauses[:3] == [RETRY, 4, 8]
+
+
+def test_an_update_may_run_more_than_are_wanted(watched: Watched) -> None:
+    watched.sees(add(running=5, updating=True), seconds=30)
     assert watched.revivals == []
 
 
@@ -216,7 +226,7 @@ def test_whatever_happens_nothing_is_done_or_said_without_end(
         tried = len(watched.revivals)
         function = add(running=running, wanted=wanted, problem=problem)
         watched.sees(*([function] if there else []))
-        if not there or running >= wanted:
+        if not there or running == wanted:
             assert len(watched.revivals) == tried
         wanted_before = wanted if there else None
     pauses = [b - a for a, b in zip(watched.revivals, watched.revivals[1:], strict=False)]

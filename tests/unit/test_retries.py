@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funker.controller.calls import KEPT_BODY, RECOVERY_S
+from funker.controller.calls import KEPT_BODY
 from funker.controller.liveness import LOST_S, SWEEP_S
+from funker.controller.recovery import RECOVERY_S
 from funker.controller.replicas import FAILED_S
 from funker.controller.retries import BACKOFF_MAX_S, LOST_TRIES, delay
 from funker.controller.tables import Catalogue, Rules
@@ -344,3 +345,19 @@ def test_calls_that_wait_for_a_try_leave_nothing_behind() -> None:
     assert handed(desk.lives(1, ANN, pings=[TWO])) == []
     assert handed(desk.called(id=OTHER_ID)) == [(TWO, OTHER_ID)]
     assert done().state()["inflight"] == 0
+
+
+def test_a_last_error_that_its_replica_repeats_is_told_as_it_was() -> None:
+    desk = sent(TWO, retries=1, backoff=0.01, idempotent=True)
+    desk.hears(ONE, CRASHED)
+    desk.lives(0.1, ANN, pings=[TWO])
+    told = error(desk.hears(TWO, CRASHED))
+    assert told.message.endswith("(attempt 2)")
+    assert desk.hears(TWO, CRASHED) == [(ANN, told)]
+
+
+def test_a_call_that_has_run_is_never_said_to_be_safe_whatever_its_last_try_was() -> None:
+    desk = sent(TWO, retries=1, backoff=0.01, idempotent=True)
+    desk.hears(ONE, CRASHED)
+    desk.lives(0.1, ANN, pings=[TWO])
+    assert errors(desk.hears(TWO, UNLOADED)) == [(ANN, "init_failed", False)]

@@ -218,6 +218,40 @@ def test_a_new_router_has_heard_no_calls_so_idle_begins_anew() -> None:
     assert swarm.wanted() == 0
 
 
+def test_a_function_whose_replicas_end_is_told_once_and_started_rarely() -> None:
+    swarm = Swarm(add(3))
+    swarm.passes()
+    said, ran = [], 0
+    for _ in range(600):
+        there = swarm.wanted()
+        ran += there
+        ends = "replicas end: exit code 127" if there else ""
+        swarm.put(failing=ends, problem=ends)
+        swarm.figures["add"] = {"free": 0, "queued": 4}
+        said += swarm.passes()
+    assert ran * STEP < 60
+    assert said == [
+        "add: replicas end: exit code 127",
+        "add: 3 → 4 replicas: 4 calls wait",
+        "add: its replicas end before they are ready: one is tried at times",
+        "add: 4 → 0 replicas: its replicas end before they are ready: one is tried after 5 s",
+    ]
+    swarm.put(failing="", problem="", image="add:2", wanted=1)  # it is mended
+    swarm.figures["add"] = {"free": 1}
+    swarm.passes(20)
+    assert swarm.wanted() == 2
+
+
+def test_one_that_recycles_quickly_isnt_taken_for_one_that_fails() -> None:
+    swarm = Swarm(add(4))
+    swarm.passes()
+    swarm.put(failing="replicas end: exit code 137")  # somebody has killed one
+    for ended in range(60):
+        swarm.figures["add"] = {"free": 0, "queued": 9, "calls": ended}
+        swarm.passes()
+        assert swarm.wanted() >= 4
+
+
 def test_two_that_grow_share_what_may_start() -> None:
     swarm = Swarm(add(1, scale=ScalePolicy()), add(1, name="mul", scale=ScalePolicy()))
     swarm.passes()

@@ -46,10 +46,27 @@ def test_a_slot_is_dead_if_the_swarm_wants_none_of_its_tasks(
     assert slots.dead(spec(2), tasks) == number
 
 
+@pytest.mark.parametrize(
+    ("tasks", "number"),
+    [
+        ([], 0),
+        ([task(1, "running"), task(2, "running")], 0),
+        ([task(1, "running"), task(2, "running"), task(3, "running")], 1),
+        ([task(1, "running"), task(2, "running"), task(3, "running", "remove")], 0),
+        ([task(1, "running"), task(2, "complete", "shutdown"), task(2, "starting")], 0),
+    ],
+)
+def test_replicas_are_too_many_if_the_swarm_has_told_none_of_them_to_go(
+    tasks: list[dict[str, Any]], number: int
+) -> None:
+    assert slots.surplus(spec(2), tasks) == number
+
+
 def test_a_service_that_runs_once_on_each_node_has_no_number() -> None:
     service = {"Name": "add", "Mode": {"Global": {}}}
     assert slots.wanted(service) is None
     assert slots.dead(service, []) == 0
+    assert slots.surplus(service, [task(1, "running")]) == 0
 
 
 def test_those_are_leaving_that_were_told_to_go_and_are_still_there() -> None:

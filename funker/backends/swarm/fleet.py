@@ -75,10 +75,12 @@ class SwarmFleet:
     def revive(self, name: str) -> bool:
         """Has the swarm fill the slots that its restart policy leaves empty; whether any were.
 
-        Raises `BackendError`.
+        And end those that are too many and that it has forgotten. Raises `BackendError`.
         """
         with self._engine.errors():
-            return self._store.revive(self._store.existing(name))
+            service = self._store.existing(name)
+            self._store.press(service)
+            return self._store.revive(service)
 
     def close(self) -> None:
         self._changes.close()

@@ -29,6 +29,12 @@ def dead(spec: dict[str, Any], tasks: Sequence[Task]) -> int:
     return max(0, (wanted(spec) or 0) - len(live(tasks)))
 
 
+def surplus(spec: dict[str, Any], tasks: Sequence[Task]) -> int:
+    """How many slots live, and are meant to, beyond those that the spec asks for."""
+    number = wanted(spec)
+    return 0 if number is None else max(0, len(live(tasks)) - number)
+
+
 def live(tasks: Sequence[Task]) -> set[str]:
     """The slots with a task that runs, or that the swarm is going to start."""
     return {_slot(task) for task in tasks if task.get("DesiredState") not in _GIVEN_UP}

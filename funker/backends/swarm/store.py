@@ -21,6 +21,8 @@ from funker.spec import FUNCTION_LABEL
 _UPDATES = 5
 #: Seconds beyond the grace period for the swarm to notice that a removed replica has gone.
 _REMOVAL = 30.0
+#: Seconds for the swarm to tell replicas to go, before it is reminded.
+_PRESS = 2.0
 #: States of an update in which the tasks are its own matter, or its user's.
 _UPDATING = ("updating", "paused", "rollback_started", "rollback_paused")
 #: States of a task whose container has ended, or never was.
@@ -195,6 +197,26 @@ class Store:
             raise
         return True
 
+    def press(self, service: Service) -> bool:
+        """Has the swarm end replicas that are too many; whether there were any.
+
+        When one of those that it shall end ends by itself in that moment, as one-shot replicas
+        always do, the swarm ends none of them («failed to update task to REMOVE: update out of
+        sequence» in the manager's log), and doesn't come back to it until the service is written
+        again. The very same spec will do, and restarts nothing.
+        """
+        newest: Service = self._engine.api.inspect_service(service["ID"])
+        if (newest.get("UpdateStatus") or {}).get("State") in _UPDATING:
+            return False
+        if not slots.surplus(newest["Spec"], self.tasks(service)):
+            return False
+        try:
+            self._write(newest)
+        except docker.errors.APIError as exc:
+            if not _is_outdated(exc):  # else somebody has just written it: that does as well
+                raise
+        return True
+
     def _write(self, service: Service, **options: str) -> None:
         """Writes the spec back as the API gave it, but for what was changed in it.
 
@@ -220,7 +242,18 @@ class Store:
 
     def settle(self, service: Service, *, progress: Progress) -> None:
         """Waits until the replicas that were told to go have gone. Raises `BackendError`."""
-        self._wait_for_going(service, "scaled", lambda: self._going(service), progress)
+        press_at = time.monotonic() + _PRESS
+
+        def left() -> int:
+            nonlocal press_at
+            tasks = self.tasks(service)
+            surplus = slots.surplus(service["Spec"], tasks)
+            if surplus and time.monotonic() >= press_at:
+                self.press(service)
+                press_at = time.monotonic() + _PRESS
+            return surplus + len(slots.leaving(tasks))
+
+        self._wait_for_going(service, "scaled", left, progress)
 
     def _wait_for_going(
         self, service: Service, done: str, left: Callable[[], int], progress: Progress
@@ -238,11 +271,6 @@ class Store:
                     hint="See `docker node ls` for nodes that are down.",
                 )
             time.sleep(rollout.POLL)
-
-    def _going(self, service: Service) -> int:
-        tasks = self.tasks(service)
-        surplus = len(slots.live(tasks)) - (slots.wanted(service["Spec"]) or 0)
-        return max(0, surplus) + len(slots.leaving(tasks))
 
     def _is_over(self, task: str) -> bool:
         try:

@@ -11,37 +11,42 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from funker_runtime import kernel, scratch
+from funker_runtime import kernel
+
+if TYPE_CHECKING:
+    from funker_runtime.confine import Confinement
 
 #: Seconds until whoever doesn't die is looked at again: others may have been started meanwhile.
 _ROUND_S = 0.02
 
 
-def clean(worker: int, directory: str, keep: Mapping[int, str], until: float) -> str:
-    """Kill and reap what a call's worker has left, then remove its directory; what is left, or "".
+def clean(
+    confinement: Confinement, worker: int, directory: str, keep: Mapping[int, str], until: float
+) -> str:
+    """Kill and reap what a call's worker has left, give its directory back; what is left, or "".
 
     `worker` is the worker's process, dead but not yet waited for, so that the number is its own and
-    its group's; 0 if it has been. It isn't waited for here. `keep` are other children, which stay
-    with what descends from them, and their directories, which are as new afterwards. Never raises,
-    and tries until `until` (time.monotonic()) at most.
+    its group's. It isn't waited for here. `keep` are other children, which stay with what descends
+    from them, and their directories, which are as new afterwards. Never raises, and tries until
+    `until` (time.monotonic()) at most.
     """
-    if worker:
-        # All at once: between two kills one by one, a process can start another.
-        _kill_group(worker)
+    # All at once: between two kills one by one, a process can start another.
+    _kill_group(worker)
     left = []
-    if alive := _end({worker, *keep}, until):
+    if alive := end({worker, *keep}, until):
         left.append(f"{alive} process{'es' * (alive > 1)}")
-    if not scratch.remove(directory, until):
+    if not confinement.give_back(directory, until):
         left.append(directory)
-    left += [f"the mode of {kept}" for kept in keep.values() if not scratch.renew(kept)]
+    left += [f"the mode of {kept}" for kept in keep.values() if not confinement.renew(kept)]
     return " and ".join(left)
 
 
-def _end(keep: set[int], until: float) -> int:
+def end(keep: Collection[int], until: float) -> int:
     """Kill and reap all children but `keep`, and with them all that descends from them; how many
-    live on."""
+    live on after `until`."""
     me = os.getpid()
     before: list[int] = []
     while strangers := [pid for pid in _own_children() if pid not in keep]:

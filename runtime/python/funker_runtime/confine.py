@@ -1,8 +1,8 @@
 """How a worker of `isolation: process` binds itself before its call, and what binds it.
 
 `prepare` is for the process that workers descend from, once, when the handler is loaded. Who forks
-a worker calls `make` before, and the worker `enter`. What can be had without privileges is had;
-`residue` says how much that is:
+a worker calls `take` before and `give_back` in the end, and the worker `enter`. What can be had
+without privileges is had; `residue` says how much that is:
 
     enforced         tried in a process of its own: a call can write to its own directory only
     partial: WHY     this machine lacks something
@@ -55,21 +55,23 @@ class Confinement:
         self.residue = residue
         self._sandbox = sandbox
         self._limits = ulimits
-        self._base = scratch.base(os.environ)  # before TMPDIR is a worker's own
-        # For the next worker, a descriptor.
-        self._rules: int | None = None
+        # Here, before TMPDIR is a worker's own.
+        self._directories = scratch.Directories(scratch.base(os.environ))
+        # A descriptor for each directory that is there, and the one that was taken last.
+        self._rules: dict[str, int] = {}
+        self._directory = ""
         self._random = [
             (sys.modules[name], draw) for name, draw in _RANDOM.items() if name in sys.modules
         ]
 
-    def make(self) -> str:
-        """Make the directory of the worker that this process forks next, and what that one inherits
-        from here: its working directory, its environment. Raises `OSError`.
+    def take(self) -> str:
+        """A directory for the worker that this process forks next. Sets what that one inherits from
+        here: its working directory, its environment, its input. Raises `OSError`.
 
         All that can be done here is: in a process that was just forked, each page of memory that
         Python touches for the first time is copied.
         """
-        directory = scratch.make(self._base)
+        self._directory = directory = self._directories.take()
         os.chdir(directory)
         for name in ("TMPDIR", "HOME", "PWD"):
             os.environ[name] = directory
@@ -77,23 +79,38 @@ class Confinement:
             sys.modules["tempfile"].__dict__["tempdir"] = None  # where it was found to be until now
         # One for each: whether a descriptor blocks is the same for all that have inherited it.
         _replace(0, os.devnull, os.O_RDONLY)
-        if self._sandbox is not None:
-            if self._rules is not None:
-                os.close(self._rules)
-            self._rules = self._sandbox.rules(directory)
+        if self._sandbox is not None and directory not in self._rules:
+            self._rules[directory] = self._sandbox.rules(directory)
         return directory
 
     def enter(self) -> None:
-        """Bind this process, which has one thread, for good: the directory made last is all that it
-        may write to from now on. Raises `OSError`.
+        """Bind this process, which has one thread, for good: the directory taken last is all that
+        it may write to from now on. Raises `OSError`.
         """
         if self._limits:
             limits.impose(self._limits)
-        if (rules := self._rules) is not None:
-            landlock.restrict(rules)
-            os.close(rules)
+        if self._rules:
+            landlock.restrict(self._rules[self._directory])
+            for rules in self._rules.values():
+                os.close(rules)
         for module, draw in self._random:
             getattr(module, draw)()
+
+    def give_back(self, directory: str, until: float) -> bool:
+        """Let go of a directory whose worker has ended, as all that it has started; whether what
+        was in it is gone. Tries until `until` (time.monotonic())."""
+        gone = self._directories.give_back(directory, until)
+        if directory not in self._directories and directory in self._rules:
+            os.close(self._rules.pop(directory))
+        return gone
+
+    def renew(self, directory: str) -> bool:
+        """Undo what the last call may have done to the directory of the next; whether it is."""
+        return self._directories.renew(directory)
+
+    def close(self, until: float) -> None:
+        """Remove all directories, when no worker is left."""
+        self._directories.close(until)
 
 
 def prepare(ulimits: Mapping[str, int]) -> Confinement:

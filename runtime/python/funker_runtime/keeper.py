@@ -5,6 +5,10 @@ waits for its call or runs it; the next is forked already, so that a fork is nev
 call. When a worker has ended, the keeper clears up after it, and only then hands over the next: one
 call at a time runs beneath a keeper, and what descends from it is that call's own.
 
+A process pays for each page of memory that it writes to after a fork, and Python writes wherever it
+looks. So what is done for each call is done with as little of Python as can be, and in the keeper
+rather than in the worker.
+
 It has one thread, decides nothing and is told nothing: a worker that must end is killed by the
 front. What it says goes to the front (`tree`), descriptors with it:
 
@@ -20,10 +24,12 @@ When the zygote dies it is told by SIGTERM, kills and removes what is its own, a
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -34,10 +40,13 @@ if TYPE_CHECKING:
     from funker_runtime.confine import Confinement
     from funker_runtime.loader import Handler
 
-#: Seconds for the processes that a call has left to be gone, and its files.
-CLEAN_S = 5.0
+#: Seconds for the processes that a call has left to be gone, and its files, of which a disk may
+#: remove no more than a thousand a second. Longer, and the replica ends.
+CLEAN_S = 30.0
 #: Seconds until a fork is tried again that the machine had no room for.
 RETRY_S = 0.02
+#: Bytes that a pipe holds, unless somebody changes that.
+PIPE = 65536
 #: Workers in a row that may die before they have been given a call.
 STILLBORN = 3
 
@@ -71,13 +80,16 @@ class Keeper:
         self._function = function
         self._confinement = confinement
         self._max_body = max_body
-        self._directories: dict[int, str] = {}
         # The pipes are the slot's, whoever its worker is: nobody writes to them but the one call.
         out, self._out = os.pipe()
         err, self._err = os.pipe()
-        self._say({"slot": number, "pipes": True}, (out, err))
+        self._say('"pipes":true', out, err)
         os.close(out)
         os.close(err)
+        self._pipes = tuple(
+            (number, pipe, f"/proc/self/fd/{pipe}")
+            for number, pipe in ((1, self._out), (2, self._err))
+        )
 
     def run(self) -> NoReturn:
         signal.signal(signal.SIGTERM, _leave)
@@ -90,28 +102,26 @@ class Keeper:
         finally:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             until = time.monotonic() + CLEAN_S
-            cleanup.clean(0, "", {}, until)
-            for directory in self._directories.values():
-                cleanup.clean(0, directory, {}, until)
+            cleanup.end((), until)
+            self._confinement.close(until)
             os._exit(0)
 
     def _keep(self) -> NoReturn:
         current = self._forked()
-        self._hand(current, {})
+        self._hand(current, "")
         while True:
             following = self._forked()
             status = self._wait(current)
-            news = {"died": status}
+            news = f',"died":{status}'
             if status:  # there may be a lot to clear up, and an error waits for this
-                self._say({"slot": self._number, **news})
-                news = {}
+                self._say(news[1:])
+                news = ""
             until = time.monotonic() + CLEAN_S
             keep = {following.pid: following.directory}
-            left = cleanup.clean(current.pid, current.directory, keep, until)
+            left = cleanup.clean(self._confinement, current.pid, current.directory, keep, until)
             os.waitpid(current.pid, 0)
-            del self._directories[current.pid]
             if left:
-                self._say({"slot": self._number, "left": left})
+                self._say(f'"left":{json.dumps(left)}')
                 signal.pause()
             current = self._living(following)
             self._hand(current, news)
@@ -127,47 +137,56 @@ class Keeper:
         for _ in range(STILLBORN):
             if os.waitpid(following.pid, os.WNOHANG) == (0, 0):
                 return following
-            cleanup.clean(0, self._directories.pop(following.pid), {}, time.monotonic() + CLEAN_S)
+            self._confinement.give_back(following.directory, time.monotonic() + CLEAN_S)
             following.link.close()
             os.close(following.pidfd)
             following = self._forked()
         print("funker: processes die before they are given a call", file=sys.stderr)
         sys.exit(1)
 
-    def _hand(self, current: Worker, news: dict[str, int]) -> None:
-        fds = (current.link.fileno(), current.pidfd)
-        self._say({"slot": self._number, "next": True, **news}, fds)
+    def _hand(self, current: Worker, news: str) -> None:
+        # Now: when it was forked, the call before may have been at them still.
+        for pipe in (self._out, self._err):
+            _renew(pipe)
+        self._say(f'"next":true{news}', current.link.fileno(), current.pidfd)
         current.link.close()
         os.close(current.pidfd)
 
-    def _say(self, news: dict[str, object], fds: tuple[int, ...] = ()) -> None:
-        socket.send_fds(self._tree, [json.dumps(news).encode()], fds)
+    def _say(self, news: str, *fds: int) -> None:
+        # Neither json nor send_fds: each looks at a hundred pages of memory.
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))
+        text = f'{{"slot":{self._number},{news}}}'
+        self._tree.sendmsg([text.encode()], [rights] if fds else ())
 
     # Workers
 
     def _forked(self) -> Worker:
         """A new worker. Waits while the machine has no room for one."""
         while True:
-            with contextlib.suppress(OSError):
+            try:
                 return self._fork()
-            time.sleep(RETRY_S)  # for room that others make, who don't tell
+            except OSError:
+                time.sleep(RETRY_S)  # for room that others make, who don't tell
 
     def _fork(self) -> Worker:
-        directory = self._confinement.make()
+        directory = self._confinement.take()
         try:
             # Opened anew for each: flags such as O_NONBLOCK belong to what was opened.
-            for number, pipe in enumerate((self._out, self._err), 1):
-                fd = os.open(f"/proc/self/fd/{pipe}", os.O_WRONLY)
+            for number, pipe, path in self._pipes:
+                try:
+                    fd = os.open(path, os.O_WRONLY)
+                except PermissionError:  # the call that runs has changed its mode
+                    _renew(pipe)
+                    fd = os.open(path, os.O_WRONLY)
                 os.dup2(fd, number)
                 os.close(fd)
             link, workers_link = kernel.message_pair()
-            with workers_link:
-                if (pid := os.fork()) == 0:
-                    self._live(link, workers_link)
-            self._directories[pid] = directory
+            if (pid := os.fork()) == 0:
+                self._live(link, workers_link)
+            workers_link.close()
             return Worker(pid, directory, link, os.pidfd_open(pid))
         except BaseException:
-            cleanup.clean(0, directory, {}, time.monotonic() + CLEAN_S)
+            self._confinement.give_back(directory, time.monotonic() + CLEAN_S)
             raise
 
     def _live(self, link: socket.socket, workers_link: socket.socket) -> NoReturn:
@@ -188,6 +207,14 @@ class Keeper:
         worker.run(
             lambda: worker.serve(workers_link, self._function, max_body=self._max_body, waits=False)
         )
+
+
+def _renew(pipe: int) -> None:
+    """Give a pipe back what a call may have changed of it, which outlives the call."""
+    os.fchmod(pipe, 0o600)
+    os.utime(pipe)
+    with contextlib.suppress(OSError):  # the user has too many large ones
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _leave(*_: object) -> NoReturn:

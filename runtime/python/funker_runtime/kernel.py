@@ -85,7 +85,7 @@ def die_with_parent(parent: int, grandparent: int) -> None:
     hear_of_death(parent, signal.SIGKILL)
 
 
-def hear_of_death(parent: int, number: signal.Signals) -> None:
+def hear_of_death(parent: int, number: int) -> None:
     """Have the kernel send this process a signal when its parent dies. Linux only."""
     pr_set_pdeathsig = 1
     _prctl(pr_set_pdeathsig, number)

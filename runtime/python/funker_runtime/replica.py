@@ -345,7 +345,7 @@ class Replica:
     def _on_death(self, slot: Slot, how: str, output_tail: str, now: float) -> None:
         run, unused = slot.run, slot.worker is Worker.PARKED
         slot.bury(now)
-        if self._stage is State.BOOT or (self._stage is State.IDLE and unused and self._once):
+        if self._once and (self._stage is State.BOOT or (self._stage is State.IDLE and unused)):
             # An idle worker dies of a background thread or for lack of memory.
             if self._stage is State.IDLE and self._kept:
                 self._status = 1
@@ -382,13 +382,15 @@ class Replica:
             return
         del self._runs[run.call.id]
 
-    def _give_back(self, run: Run) -> None:
+    def _give_back(self, run: Run, now: float) -> None:
         """No worker has come for it: it is certainly not accepted."""
         del self._runs[run.call.id]
         for slot in self._slots:
             if slot.run is run:
                 slot.run = None
         self._send(run.caller, self._voice.busy(run.call))
+        if self._closed and not self._runs:
+            self._leave(now)
 
     # Leaving
 
@@ -413,11 +415,12 @@ class Replica:
             self._fail(LoadFailed(message, output_tail), now)
         elif self._stage is State.IDLE:
             self._status = 1
-            for run in [run for run in self._runs.values() if run.started_at is None]:
-                self._give_back(run)
             if not self._closed:
                 self._close(now)
-            if not self._runs:
+            for run in list(self._runs.values()):
+                if run.started_at is None and run.outcome is None:
+                    self._give_back(run, now)
+            if not self._runs and self._stage is State.IDLE:
                 self._leave(now)
 
     def _fail(self, failure: LoadFailed, now: float) -> None:
@@ -472,7 +475,7 @@ class Replica:
         if run.is_undecided and gone:
             self._condemn(run, Error(code="cancelled", message="its caller is gone"), now)
         if run.is_undecided and now >= run.give_back_at:
-            self._give_back(run)
+            self._give_back(run, now)
             return
         if now >= run.accept_at:
             run.accept_at = NEVER

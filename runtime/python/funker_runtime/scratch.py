@@ -1,4 +1,8 @@
-"""The directory that a call may write to: made before it, removed after it, whatever is in it."""
+"""The directories that calls may write to: one for each, removed after it, whatever is in it.
+
+One that a call hasn't touched is as good as new, and is kept for another: on a disk, making and
+removing a directory takes longer than all the rest that is done around a call.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 # This runs in processes that are to stay small: pathlib and shutil are left out.
-# ruff: noqa: PTH101, PTH102, PTH106, PTH112, PTH117, PTH118
+# ruff: noqa: PTH101, PTH102, PTH106, PTH112, PTH116, PTH117, PTH118
 
 #: What each directory's name begins with, after which come 16 hex digits.
 PREFIX = "funker-call-"
@@ -34,17 +38,83 @@ def make(base: str) -> str:
     return path
 
 
-def renew(path: str) -> bool:
-    """Give an empty directory back what its user can change from outside; whether that worked.
+class Directories:
+    """Those of the calls of one slot, in `base`."""
 
-    Landlock has no say in modes and times.
-    """
+    def __init__(self, base: str) -> None:
+        self._base = base
+        #: How those that are there were when they were new; None for one that isn't any more.
+        self._new: dict[str, _State | None] = {}
+        self._untouched: list[str] = []
+
+    def take(self) -> str:
+        """One that is empty and has no past. Raises `OSError`."""
+        if self._untouched:
+            return self._untouched.pop()
+        path = make(self._base)
+        self._new[path] = _state(path)
+        return path
+
+    def give_back(self, path: str, until: float) -> bool:
+        """Keep or remove one whose call has ended; whether that worked. See `remove`."""
+        if self._is_new(path):
+            self._untouched.append(path)
+            return True
+        if not remove(path, until):
+            return False
+        self._new.pop(path, None)
+        return True
+
+    def renew(self, path: str) -> bool:
+        """Give one whose call hasn't begun back what others can change of it from outside; whether
+        that worked. Landlock has no say in modes and times.
+        """
+        try:
+            if self._new[path] == _state(path):
+                return True
+            self._new[path] = None
+            os.chmod(path, _MODE)
+            os.utime(path)
+        except OSError:
+            return False
+        return True
+
+    def close(self, until: float) -> None:
+        """Remove all that are there."""
+        for path in self._new:
+            remove(path, until)
+        self._new.clear()
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._new
+
+    def _is_new(self, path: str) -> bool:
+        # The time of the last change, which nobody can set, stays only if nothing was changed. It
+        # goes in steps of milliseconds: whatever was changed within the first one, and changed
+        # back, has left nothing that could be found.
+        try:
+            return self._new[path] == _state(path) and _is_empty(path)
+        except OSError:
+            return False
+
+
+#: Mode, owner, group, links; nanoseconds of the last access and the last changes.
+_State = tuple[int, ...]
+
+
+def _state(path: str) -> _State:
+    found = os.stat(path)
+    times = found.st_atime_ns, found.st_mtime_ns, found.st_ctime_ns
+    return (found.st_mode, found.st_uid, found.st_gid, found.st_nlink, *times)
+
+
+def _is_empty(path: str) -> bool:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOATIME)
     try:
-        os.chmod(path, _MODE)
-        os.utime(path)
-    except OSError:
-        return False
-    return True
+        with os.scandir(fd) as entries:
+            return next(entries, None) is None
+    finally:
+        os.close(fd)
 
 
 def remove(path: str, until: float) -> bool:

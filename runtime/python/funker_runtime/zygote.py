@@ -90,7 +90,7 @@ class Zygote:
             if len(self._deaths) > DEATHS:
                 print("funker: the processes that start workers keep dying", file=sys.stderr)
                 sys.exit(1)
-            cleanup.clean(0, "", dict.fromkeys(self._slots, ""), now + CLEAN_S)
+            cleanup.end(self._slots, now + CLEAN_S)
             news = {"slot": number, "keeper": status}
             self._tree.send(json.dumps(news).encode())
             self._fork(number)
