@@ -1,4 +1,4 @@
-"""The replica in JavaScript has tests of its own, in node's runner: its codec and state machine."""
+"""The replica in JavaScript has tests of its own: codec, state machine; node runs them."""
 
 from __future__ import annotations
 
