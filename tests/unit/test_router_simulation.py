@@ -23,7 +23,9 @@ and runs once.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -196,33 +198,7 @@ def test_callers_between_two_routers_run_no_call_twice(
     check_nothing_is_left(world)
 
 
-@given(
-    seed=st.integers(0, 2**32),
-    replicas=st.integers(1, 5),
-    callers=st.integers(1, 4),
-    number=st.integers(1, 16),
-    router_wait=ROUTER_WAITS,
-)
-@settings(max_examples=100 * TIMES, deadline=None)
-def test_connections_that_break_cost_callers_nothing_but_time(
-    seed: int, replicas: int, callers: int, number: int, router_wait: float
-) -> None:
-    world = play(
-        seed,
-        replicas=replicas,
-        callers=callers,
-        number=number,
-        router_wait=router_wait,
-        trouble=0.0,
-        deadline=120.0,
-        routers=flaky,
-        until=150,
-    )
-    check(world)
-    check_all_answered(world)
-    check_nothing_is_left(world)
-
-
+@pytest.mark.parametrize("routers", [flaky, restarted, away])
 @given(
     seed=st.integers(0, 2**32),
     replicas=st.integers(2, 5),
@@ -230,9 +206,14 @@ def test_connections_that_break_cost_callers_nothing_but_time(
     number=st.integers(1, 16),
     router_wait=ROUTER_WAITS,
 )
-@settings(max_examples=100 * TIMES, deadline=None)
-def test_a_router_that_dies_for_seconds_costs_callers_nothing_but_time(
-    seed: int, replicas: int, callers: int, number: int, router_wait: float
+@settings(max_examples=80 * TIMES, deadline=None)
+def test_connections_that_break_and_routers_that_are_away_cost_callers_nothing_but_time(
+    routers: Callable[[World], None],
+    seed: int,
+    replicas: int,
+    callers: int,
+    number: int,
+    router_wait: float,
 ) -> None:
     world = play(
         seed,
@@ -242,34 +223,7 @@ def test_a_router_that_dies_for_seconds_costs_callers_nothing_but_time(
         router_wait=router_wait,
         trouble=0.0,
         deadline=120.0,
-        routers=restarted,
-        until=150,
-    )
-    check(world)
-    check_all_answered(world)
-    check_nothing_is_left(world)
-
-
-@given(
-    seed=st.integers(0, 2**32),
-    replicas=st.integers(2, 5),
-    callers=st.integers(1, 4),
-    number=st.integers(1, 16),
-    router_wait=ROUTER_WAITS,
-)
-@settings(max_examples=50, deadline=None)
-def test_half_a_minute_without_a_router_costs_callers_nothing_but_time(
-    seed: int, replicas: int, callers: int, number: int, router_wait: float
-) -> None:
-    world = play(
-        seed,
-        replicas=replicas,
-        callers=callers,
-        number=number,
-        router_wait=router_wait,
-        trouble=0.0,
-        deadline=120.0,
-        routers=away,
+        routers=routers,
         until=150,
     )
     check(world)
