@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 import select
@@ -21,8 +20,6 @@ from tests.conformance.runtimes import ACTS, Runtime
 from tests.conformance.wire import PATIENCE
 
 TOKEN = "FUNKER_TEST_TOKEN"
-#: Below the range from which the kernel takes ports of outgoing connections.
-_PORTS = itertools.cycle(range(20000 + os.getpid() % 1000 * 10, 32000))
 
 
 class Replica:
@@ -131,17 +128,6 @@ class Replica:
         shutil.rmtree(self.directory, ignore_errors=True)
         self._news.close()
         assert not left, "the replica has left processes running"
-
-
-def free_port() -> int:
-    for port in _PORTS:
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError
 
 
 def is_gone(pid: int, within: float = PATIENCE) -> bool:

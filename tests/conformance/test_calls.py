@@ -20,9 +20,10 @@ from funker.rpc.messages import (
     media_type,
 )
 from tests.conformance.peers import Dial, Start
-from tests.conformance.replica import Replica, free_port
+from tests.conformance.replica import Replica
 from tests.conformance.runtimes import Runtime
 from tests.conformance.wire import Caller, made
+from tests.ports import free_port
 
 MEBI = 1024 * 1024
 

@@ -7,7 +7,6 @@ it may still run.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import queue
 import secrets
@@ -32,13 +31,11 @@ from funker.rpc import client
 from funker.rpc.direct import Direct
 from funker.rpc.messages import Call, Message, Ping, Pong, decode, encode
 from funker.rpc.ways import Ways
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds. Proves that something ends; nothing here takes nearly as long.
 PATIENCE = 30.0
-#: Below the range from which the kernel takes ports of outgoing connections: a connection to a
-#: port there that nobody listens on may connect to itself.
-PORTS = itertools.cycle(range(20000 + os.getpid() % 1000 * 10, 32000))
 TOKEN = "FUNKER_TEST_TOKEN"
 #: No directory: whoever runs the tests may have a router of his own.
 NOWHERE = "/nonexistent"
@@ -341,7 +338,7 @@ def _serving(place: Path, environment: dict[str, str]) -> Iterator[Callable[...,
         directory.mkdir()
         (directory / "handler.py").write_text(textwrap.dedent(code))
         (directory / "news.py").write_text(NEWS)
-        port = _free_port()
+        port = free_port()
         own = {"FUNKER_FUNCTION": name, "FUNKER_LISTEN": f"tcp://127.0.0.1:{port}"}
         env = {k: v for k, v in {**environment, **own, **variables}.items() if v}
         command = command or [sys.executable, "-m", "funker_runtime"]
@@ -353,17 +350,6 @@ def _serving(place: Path, environment: dict[str, str]) -> Iterator[Callable[...,
     finally:
         for served in started:
             served.stop()
-
-
-def _free_port() -> int:
-    for port in PORTS:
-        with socket.socket() as sock:
-            try:
-                sock.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError
 
 
 @pytest.fixture

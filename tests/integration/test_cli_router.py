@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,8 +13,8 @@ import zmq
 
 from funker.rpc.keys import client_keys, secure
 from funker.rpc.messages import Query, decode, encode
+from tests.ports import free_port
 
-PORTS = itertools.cycle(range(17000 + os.getpid() % 1000, 17999))
 ACTS = """
     import time
 
@@ -43,13 +41,13 @@ def router(tmp_path, environment):
     }
     file = tmp_path / "keys"
     file.write_text("".join(f"{name}={key.decode()}\n" for name, key in keys.items()))
-    address = f"127.0.0.1:{next(PORTS)}"
+    address = f"127.0.0.1:{free_port()}"
     process = subprocess.Popen(
         [sys.executable, "-m", "funker.controller.router"],
         env={
             **environment,
             "FUNKER_LISTEN": f"tcp://{address}",
-            "FUNKER_CONTROL": f"tcp://127.0.0.1:{next(PORTS)}",
+            "FUNKER_CONTROL": f"tcp://127.0.0.1:{free_port()}",
             "FUNKER_ROUTER_KEY_FILE": str(file),
         },
         stderr=subprocess.PIPE,

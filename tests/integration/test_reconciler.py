@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import os
 import secrets
 import signal
 import socket
@@ -27,16 +26,16 @@ from funker.controller.reconciler import Reconciler
 from funker.rpc.keys import Keys, make_keys, parse, secure
 from funker.rpc.messages import Call, Ping, Query, decode, encode
 from funker.spec import ScalePolicy
+from tests.ports import free_port
 
 PATIENCE = 30.0
-PORTS = itertools.cycle(range(17000 + os.getpid() % 500 * 2, 17998))
 
 
 class Router:
     """A router's process with its keys, and a client's connection to it."""
 
     def __init__(self, place, environment):
-        self.address, self.control = (f"127.0.0.1:{next(PORTS)}" for _ in range(2))
+        self.address, self.control = (f"127.0.0.1:{free_port()}" for _ in range(2))
         router, client = make_keys()
         self.key_file = place / "router-key"
         self.key_file.write_text(router)

@@ -38,9 +38,9 @@ from funker.rpc.messages import (
     decode,
     encode,
 )
+from tests.ports import free_port
 
 PATIENCE = 30.0
-PORTS = itertools.cycle(range(18000 + os.getpid() % 1000, 19990))
 WORK = """
     import os, time
     from news import tell
@@ -62,7 +62,7 @@ class Hub:
     """A router's process with its keys, and what a client needs to speak to it."""
 
     def __init__(self, place, environment, **variables):
-        self.address = f"127.0.0.1:{next(PORTS)}"
+        self.address = f"127.0.0.1:{free_port()}"
         self.context = zmq.Context()
         self.context.set(zmq.MAX_SOCKETS, 4096)
         router, client = zmq.curve_keypair(), zmq.curve_keypair()
