@@ -134,6 +134,7 @@ class Replicas:
         """It can be given calls, so its function can be loaded."""
         pool = self.pools[replica.function]
         pool.failure, pool.failed_wait = None, 0.0
+        pool.is_proven = True
 
     def refuse(self, replica: Replica) -> None:
         """It is shown, and asked what it holds, but gets no calls."""
@@ -236,13 +237,16 @@ class Replicas:
     def fail(self, failed: Failed, now: float) -> float:
         """A replica could not load its handler: how many seconds it is to wait.
 
-        One step for all that fail in the same round, however many they are.
+        One step for all that fail in the same round, however many they are. The first one after
+        others have loaded it is an accident, and no reason to tell callers that nobody can.
         """
         pool = self.pool(failed.function)
         if now >= pool.failed_until:
             pool.failed_wait = min(max(FAILED_S, 2 * pool.failed_wait), FAILED_MAX_S)
             pool.failed_until = now + pool.failed_wait
-        pool.failure, pool.joined_at = failed, now
+        if not pool.is_proven:
+            pool.failure = failed
+        pool.is_proven, pool.joined_at = False, now
         return pool.failed_until - now
 
     @staticmethod

@@ -284,6 +284,8 @@ class Pool:
         #: When a replica has last said that it is one of this function; None: never.
         self.joined_at: float | None = None
         self.failure: Failed | None = None
+        #: Whether a replica has loaded it since one last could not.
+        self.is_proven = False
         # How long replicas that can't load were told to wait, and until when.
         self.failed_wait = 0.0
         self.failed_until = 0.0

@@ -27,8 +27,8 @@ ALLOWED: dict[str, dict[str, float]] = {
 }
 #: Faults after which calls may not be tried again, and for how many seconds.
 UNSETTLING, UNSETTLED_S = ("router", "reconciler", "outage", "engine"), 15.0
-#: Faults that may hinder whoever deploys or scales meanwhile.
-HINDERING = ("engine",)
+#: Faults that may hinder whoever deploys or scales meanwhile: any function, or the one they hit.
+HINDERING, HINDERING_ITS_OWN = ("engine",), ("worker", "front")
 Event = TypeVar("Event", Ended, Started, Finished)
 #: The share of calls that have to succeed.
 SHARE = 0.99
@@ -157,7 +157,12 @@ def _is_unsettled(call: Made, error: Ended, faults: Sequence[Injected]) -> bool:
 def _hindered(faults: Sequence[Injected]) -> Iterator[str]:
     for fault in faults:
         if fault.failed and not any(
-            other.kind in HINDERING and other.began <= fault.ended and fault.began <= other.ended
+            (
+                other.kind in HINDERING
+                or (other.kind in HINDERING_ITS_OWN and other.target == fault.target)
+            )
+            and other.began <= fault.ended
+            and fault.began <= other.ended
             for other in faults
         ):
             yield f"{fault.kind} of {fault.target} failed: {fault.failed}"

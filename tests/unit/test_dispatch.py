@@ -1110,6 +1110,19 @@ def test_a_replica_that_cant_load_is_told_to_wait() -> None:
     assert desk.state()["free"] == 0
 
 
+def test_one_that_fails_after_others_have_loaded_is_an_accident_and_two_are_not() -> None:
+    desk = Desk()
+    desk.joins()
+    desk.stands()
+    desk.hears(ONE, bye())
+    desk.called()
+    assert errors(desk.hears(TWO, failed(TWO))) == []
+    assert desk.state()["failing"] is None
+    assert errors(desk.hears(THREE, failed(THREE))) == [(ANN, "init_failed", True)]
+    desk.called(id=OTHER_ID)
+    assert desk.phase(OTHER_ID) is None
+
+
 def test_replicas_that_go_on_failing_wait_longer_and_longer() -> None:
     desk = Desk()
     waits = []

@@ -187,11 +187,15 @@ def test_too_few_successes_are_told() -> None:
     assert written.problems(KILLED) == ["only 50 of 51 calls succeeded"]
 
 
-def test_a_deploy_may_fail_only_while_the_engine_is_away() -> None:
+def test_a_deploy_may_fail_only_while_the_engine_is_away_or_its_replica_is_killed() -> None:
     deploy = Injected(kind="redeploy", target="once", began=1, ended=4, failed="NoController")
     away = Injected(kind="engine", target="", began=2, ended=3)
     assert Written().right(1).problems(deploy) == ["redeploy of once failed: NoController"]
     assert Written().right(1).problems(deploy, away) == []
+    killed = Injected(kind="worker", target="once", began=2, ended=3)
+    assert Written().right(1).problems(deploy, killed) == []
+    elsewhere = Injected(kind="worker", target="again", began=2, ended=3)
+    assert len(Written().right(1).problems(deploy, elsewhere)) == 1
 
 
 def test_a_verdict_is_a_table_with_what_is_wrong_below() -> None:
