@@ -66,12 +66,15 @@ def wait_for_router(state: StateDirectory, *, patience: float) -> None:
 def wait_for_replica(state: StateDirectory, function: str, *, patience: float) -> None:
     """Returns when the router has heard of a replica of the function, or so many seconds later.
 
-    Raises `RouterUnavailable`.
+    A router that is away meanwhile will hear of it when it is back.
     """
     give_up = time.monotonic() + patience
     with asking(state) as router:
         while time.monotonic() < give_up:
-            known = router.query("status")["functions"].get(function)
+            try:
+                known = router.query("status")["functions"].get(function)
+            except RouterUnavailable:
+                continue
             if known and (known["free"] or known["busy"]):
                 return
             time.sleep(_POLL_S)
