@@ -413,7 +413,7 @@ export class Replica {
     this.stage = 'failed'
     this.failure = {message, traceback}
     this.failedUntil = now + FAILED_MS
-    this.#announce(now)
+    this.#announce(now, {isNews: true})
   }
 
   /** From now on no call is taken. */
@@ -512,12 +512,14 @@ export class Replica {
   // The router
 
   /** Tell the router, if there is one, who is here and what it holds. */
-  #announce(now) {
+  #announce(now, {isNews = false} = {}) {
     if (!this.linked) return
     const {function: name, replica, node, version, session} = this.identity
     const who = {function: name, replica, version, session}
     if (this.stage === 'failed') {
-      this.#send(ROUTER, made('FAILED', {...who, ...this.failure}))
+      // One that had loaded it, and lost its worker to an accident, says so once: a router that
+      // is new knows of no other and would take it for the function's own failing.
+      if (isNews || this.steadyAt === 0) this.#send(ROUTER, made('FAILED', {...who, ...this.failure}))
       return
     }
     // What has started: of the rest it isn't certain that it will run here.

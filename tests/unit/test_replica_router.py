@@ -414,6 +414,14 @@ def test_a_replica_that_cant_load_tells_the_router() -> None:
     assert life.sees(Linked()) == [FAILED, ping()]
 
 
+def test_a_replica_that_lost_its_worker_doesnt_tell_a_new_router_that_the_function_fails() -> None:
+    life = Life()
+    told = life.sees(Died("was killed by SIGKILL", ""))
+    assert [each.message.kind for each in told if isinstance(each, Send)] == ["BYE", "FAILED"]
+    life.sees(Gone(ROUTER))
+    assert life.sees(Linked()) == [ping()]
+
+
 def test_it_waits_as_long_as_the_router_says() -> None:
     life = Life(State.FAILED)
     life.hears(Ack(id=SESSION, wait_ms=20_000))

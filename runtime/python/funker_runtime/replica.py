@@ -433,7 +433,7 @@ class Replica:
         self._stage = State.FAILED
         self._failure = failure
         self._failed_until = now + FAILED_S
-        self._announce(now)
+        self._announce(now, is_news=True)
 
     def _close(self, now: float) -> None:
         """From now on no call is taken."""
@@ -496,12 +496,15 @@ class Replica:
 
     # The router
 
-    def _announce(self, now: float) -> None:
+    def _announce(self, now: float, *, is_news: bool = False) -> None:
         """Tell the router, if there is one, who is here and what it holds."""
         if not self._uplink.is_up:
             return
         if self._stage is State.FAILED:
-            self._send(ROUTER, self._voice.failed(self._failure))
+            # One that had loaded it, and lost its worker to an accident, says so once: a router
+            # that is new knows of no other and would take it for the function's own failing.
+            if is_news or not self._steady_at:
+                self._send(ROUTER, self._voice.failed(self._failure))
             return
         # What has started: of the rest it isn't certain that it will run here.
         ours = [run for run in self._runs.values() if run.caller == ROUTER]
