@@ -12,11 +12,14 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from private_engine import engine as private_engine
 from private_engine import permission, surroundings
@@ -69,11 +72,52 @@ def child(*command: str, env: Mapping[str, str] | None = None) -> int:
 
     If we are asked to stop, it is too, and gets its time to tidy up after itself.
     """
+    with _started(command, env, output=None) as process:
+        return process.wait()
+
+
+@contextmanager
+def beside(*command: str, env: Mapping[str, str] | None = None) -> Iterator[Callable[[], int]]:
+    """The command runs while others do. What is yielded shows all that it writes, from the first
+    line on, and returns its exit code when it has ended.
+    """
+    with (
+        tempfile.TemporaryFile("w+b") as written,
+        _started(command, env, output=written) as process,
+    ):
+
+        def follow() -> int:
+            at = 0
+            while True:
+                code = process.poll()  # first, so that what is read then is all of it
+                if new := os.pread(written.fileno(), 1 << 20, at):
+                    at += len(new)
+                    sys.stdout.buffer.write(new)
+                    sys.stdout.flush()
+                elif code is not None:
+                    return code
+                else:
+                    time.sleep(0.5)  # a file doesn't tell when it grows
+
+        yield follow
+
+
+@contextmanager
+def _started(
+    command: Sequence[str], env: Mapping[str, str] | None, *, output: IO[bytes] | None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that doesn't outlive the block, and has time to tidy up if it has to end early."""
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(env), stdin=subprocess.DEVNULL, start_new_session=True
+        command,
+        cwd=ROOT,
+        env=environment(env),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output and subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
-        return process.wait()
+        yield process
     except BaseException:
         process.send_signal(signal.SIGINT)
         try:

@@ -118,7 +118,7 @@ def test_a_deploy_makes_a_service_on_the_network_that_answers(
     template = stored["TaskTemplate"]
     assert template["ContainerSpec"]["Image"] == spec.image
     assert template["RestartPolicy"] == {"Condition": "any", "Delay": 0, "MaxAttempts": 0}
-    assert template["ContainerSpec"]["StopGracePeriod"] == 95 * 10**9
+    assert template["ContainerSpec"]["StopGracePeriod"] == 105 * 10**9
     assert template["ContainerSpec"]["DNSConfig"] == {"Options": ["ndots:1"]}
     assert stored["EndpointSpec"] == {"Mode": "dnsrr"}
     assert template["Placement"]["Platforms"]

@@ -396,6 +396,7 @@ class Swarm:
                 rollout.wait_for_handler(
                     watched, lambda: relay.ping(name), fetch, progress=progress
                 )
+            rollout.wait_for_others(watched, fetch)
         except DeployFailed:
             raise
         except (BackendError, CallError) as error:  # the relay's trouble isn't the function's

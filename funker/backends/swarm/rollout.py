@@ -27,6 +27,8 @@ _SCHEDULING = 3.0
 _LOADING = 60.0
 #: Seconds for replicas that run to be heard at all.
 _HEARD = 15.0
+#: Seconds for idle replicas to leave once they were told to.
+_FAREWELL = 5.0
 #: Ends of the new version's tasks, with none up, after which it is given up.
 _ENDS = 3
 
@@ -158,6 +160,25 @@ def wait_for_handler(
                 f"{rollout.name} {words} after {waited:.0f}s",
                 hint=f"See `funker logs {rollout.name}`.",
             )
+        time.sleep(POLL)
+
+
+def wait_for_others(rollout: Rollout, fetch: Callable[[], list[Task]]) -> None:
+    """Polls until the replicas of other versions take no calls any more.
+
+    They are told to leave when the new ones run, and an idle one is gone at once. One that has a
+    call finishes it, which may take long, and takes no other.
+    """
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        tasks, now = fetch(), time.monotonic()
+        rollout.look(tasks, now)
+        others = [task for task in tasks if task["ID"] not in rollout.tasks]
+        others = [task for task in others if state(task) in _ALIVE]
+        if all(task.get("DesiredState") not in ("running", "ready") for task in others):
+            give_up = min(give_up, now + _FAREWELL)
+        if not others or now > give_up:
+            return
         time.sleep(POLL)
 
 
