@@ -49,7 +49,7 @@ class Campaign:
     def run(self) -> Verdict:
         """All of it; removes its functions."""
         ground = self._ground
-        harm = max(1, int(ground.rate * self._seconds * HARM))
+        harm = round(ground.rate * self._seconds * HARM)
         faults = schedule.schedule(
             self._seed, self._seconds, self._targets, kinds=ground.kinds, harm=harm
         )

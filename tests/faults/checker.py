@@ -3,7 +3,8 @@
 - Each call has exactly one outcome, and an answer is the right one, of a run that was finished.
 - Nothing that isn't idempotent has run twice; what says that it certainly did not start, didn't.
 - An error needs a fault that allows it: of that kind, in that time, that hit that replica. One
-  that was killed explains as many errors as it had calls: one, or one for each slot. Idempotent
+  that was killed explains as many errors as it had calls: one, or one for each slot; and any number
+  of calls that certainly did not start, while it looked as if it couldn't be loaded. Idempotent
   calls are tried again, unless the controller was just away as well: calls that go directly
   aren't, nor those of a router that hasn't heard of the function yet.
 """
@@ -22,9 +23,11 @@ from tests.faults.ledger import Ended, Finished, Injected, Ledger, Made, Started
 #: it may have to wait.
 ALLOWED: dict[str, dict[str, float]] = {
     "front": {"replica_lost": 40.0},
-    # One that was idle is as good as one that can't be loaded.
-    "worker": {"function_crashed": 40.0, "init_failed": 10.0},
+    "worker": {"function_crashed": 40.0},
 }
+#: Seconds for which a replica whose worker was killed just after it had loaded may look like one
+#: whose handler can't be loaded: all that wait hear so meanwhile, and none of them has started.
+UNLOADED_S = 15.0
 #: Faults after which calls may not be tried again, and for how many seconds.
 UNSETTLING, UNSETTLED_S = ("router", "reconciler", "outage", "engine"), 15.0
 #: Faults that may hinder whoever deploys or scales meanwhile: any function, or the one they hit.
@@ -125,6 +128,8 @@ def _unexplained(
     errors = [each for each in ledger.ended if each.code != "ok" and each.key in made]
     for error in sorted(errors, key=lambda each: (not each.replica, each.at)):
         call = made[error.key]
+        if any(_unloads(one, call, error) for one in faults):
+            continue
         fault = next((one for one in left if _allows(one, call, error)), None)
         if call.idempotent and not _is_unsettled(call, error, faults):
             fault = None
@@ -142,6 +147,15 @@ def _allows(fault: Injected, call: Made, error: Ended) -> bool:
         and (not error.replica or not fault.replica or error.replica == fault.replica)
         and call.at <= fault.ended
         and fault.began <= error.at <= fault.ended + until
+    )
+
+
+def _unloads(fault: Injected, call: Made, error: Ended) -> bool:
+    return (
+        fault.kind == "worker"
+        and (error.code, error.retry_safe) == ("init_failed", True)
+        and (fault.target, fault.replica) == (call.function, error.replica)
+        and fault.began <= error.at <= fault.ended + UNLOADED_S
     )
 
 

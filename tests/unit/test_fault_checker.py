@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.checker import ALLOWED, check
+from tests.faults.checker import ALLOWED, UNLOADED_S, check
 from tests.faults.ledger import Ended, Finished, Injected, Ledger, Made, Started, answer
 
 KILLED = Injected(kind="front", target="once", began=1.2, ended=1.3, replica="once.1.x")
@@ -172,6 +172,20 @@ def test_a_fault_explains_as_many_as_the_replica_had_calls() -> None:
         written.made(key).ran(key, end=None).failed("replica_lost", key)
     two = Injected(kind="front", target="once", began=1.2, ended=1.3, calls=2)
     assert len(written.problems(two)) == 1
+
+
+def test_while_a_killed_worker_looks_like_a_broken_handler_many_calls_may_be_told_so() -> None:
+    killed = Injected(kind="worker", target="once", began=1.2, ended=1.3, replica="once.1.x")
+    written = Written().right(500)
+    for key in ("a", "b"):
+        told = {"replica": "once.1.x", "retry_safe": True}
+        written.made(key, idempotent=True).failed("init_failed", key, **told)
+    assert written.problems(killed) == []
+    assert len(written.problems(KILLED)) == 2
+    late = {"replica": "once.1.x", "retry_safe": True, "at": 1.3 + UNLOADED_S + 0.1}
+    assert len(written.made("c").failed("init_failed", "c", **late).problems(killed)) == 1
+    ran = {"replica": "once.1.x", "retry_safe": False}
+    assert len(written.made("d").failed("init_failed", "d", **ran).problems(killed)) == 2
 
 
 def test_an_error_that_names_its_replica_has_the_first_choice() -> None:
