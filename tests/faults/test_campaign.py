@@ -9,7 +9,7 @@ from tests.faults.campaign import Campaign
 from tests.faults.ground import Ground
 
 #: Seconds of load, on each ground.
-SECONDS = {"local": 30.0, "swarm": 45.0}
+SECONDS = {"local": 30.0, "swarm": 30.0}
 
 
 def test_no_call_is_lost_whatever_fails(

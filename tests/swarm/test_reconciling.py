@@ -228,6 +228,10 @@ def _take_the_socket_away(
     _until(lambda: _wanted(engine, name) == 4)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("FUNKER_LONG_TESTS"),
+    reason="an engine of its own is started and killed, two minutes: FUNKER_LONG_TESTS=1",
+)
 def test_an_engine_that_restarts_has_its_functions_back(
     lone_node: Cluster, control: str, docker_command: Docker
 ) -> None:
