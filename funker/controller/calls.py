@@ -181,7 +181,7 @@ class Calls:
         if call.phase is Phase.SENT:
             call.phase, call.started_at = Phase.RUNNING, now
         call.accepted = True
-        if call.size > KEPT_BODY and not self._retries.may_repeat(call):
+        if call.size > KEPT_BODY and not self._replicas.may_run_twice(call.call, call.function):
             call.call, call.is_whole = call.call.replace(body=None), False
         self._ledger.actions.append(Send(call.caller.peer, frames))
 

@@ -21,7 +21,7 @@ from funker.controller.names import Names
 from funker.controller.recovery import Recovery
 from funker.controller.replicas import Replicas
 from funker.controller.retries import Retries
-from funker.controller.status import about, nothing
+from funker.controller.status import about, nothing, others
 from funker.controller.tables import (
     Action,
     Catalogue,
@@ -130,11 +130,13 @@ class Dispatch:
     def status(self, now: float) -> dict[str, dict[str, Any]]:
         """What is there, by function: queue, replicas and what they do, and what is measured."""
         rows, pools = self._replicas, self._replicas.pools
-        described = {name: nothing(wanted=n) for name, n in rows.wanted.items()}
+        described = {
+            name: nothing(wanted=n) for name, n in rows.wanted.items() if name not in pools
+        }
         for function, pool in pools.items():
             replicas = [rows.row(peer) for peer in pool.replicas]
-            described[function] = nothing() | about(pool, replicas, now)
-            described[function]["replicas"] = [replica.describe(now) for replica in replicas]
+            told = [replica.describe(now) for replica in replicas]
+            described[function] = {**about(pool, replicas, now), **others(), "replicas": told}
         return described
 
     def demanding(self, now: float) -> dict[str, dict[str, Any]]:

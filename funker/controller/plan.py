@@ -206,19 +206,13 @@ class _Function:
 
 
 def _described(function: Observed) -> dict[str, Any]:
-    calls = function.calls
     return {
         "names": list(function.names),
         "running": function.running,
         "image": function.image,
         "routed": function.routed,
         "problem": function.problem,
-        "calls": {
-            "idempotent": calls.idempotent,
-            "retries": calls.retries,
-            "backoff": calls.backoff,
-            "max_inflight": calls.max_inflight,
-        },
+        "calls": function.calls.model_dump(),
     }
 
 

@@ -138,8 +138,8 @@ class Recovery:
 
     def _may_run_twice(self, call: Call, now: float) -> bool:
         function = self._waiting.resolve(call.function, now)
-        rules = self._replicas.rules(function if isinstance(function, str) else call.function)
-        return call.idempotent or rules.idempotent
+        name = function if isinstance(function, str) else call.function
+        return self._replicas.may_run_twice(call, name)
 
     def give_up(self, id: str, replica: Replica, now: float) -> None:
         """Nobody has asked for it: it is stopped, or acknowledged in its caller's place."""

@@ -18,7 +18,7 @@ from collections.abc import Container, Iterator, Mapping
 
 from funker.controller.queue import Budget, Queue
 from funker.controller.tables import Limits, OpenCall, Pool, Replica, Rules
-from funker.rpc.messages import Failed, Ready
+from funker.rpc.messages import Call, Failed, Ready
 
 #: Seconds that a replica whose handler can't be loaded is told to wait: at first, and at most.
 FAILED_S, FAILED_MAX_S = 5.0, 60.0
@@ -83,6 +83,10 @@ class Replicas:
     def rules(self, function: str) -> Rules:
         """What may be done with its calls."""
         return self._rules.get(function, _DEFAULT)
+
+    def may_run_twice(self, call: Call, function: str) -> bool:
+        """Whether a call of this function may be run again after it may have run."""
+        return call.idempotent or self.rules(function).idempotent
 
     def learn(self, wanted: Mapping[str, int], rules: Mapping[str, Rules]) -> None:
         """These are the numbers of replicas that functions shall have, and their rules."""

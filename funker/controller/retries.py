@@ -37,17 +37,14 @@ class Retries:
         self._ledger = ledger
         self._replicas = replicas
 
-    def may_repeat(self, call: OpenCall) -> bool:
-        """Whether it may run twice."""
-        return call.call.idempotent or self._replicas.rules(call.function).idempotent
-
     def next_try(self, call: OpenCall, error: Error, now: float) -> float | None:
         """When to try a call again that has failed like this; None: that's its outcome."""
         if call.cancelled or not call.is_whole:
             return None
         rules = self._replicas.rules(call.function)
         unstarted = error.retry_safe and error.code in UNSTARTED
-        if not unstarted and not (error.code in FAILURES and self.may_repeat(call)):
+        may_repeat = self._replicas.may_run_twice(call.call, call.function)
+        if not unstarted and not (error.code in FAILURES and may_repeat):
             return None
         tries = 1 + rules.retries
         if error.code == "replica_lost":

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from funker.controller.demand import FAST_WINDOW, WINDOW
-from funker.controller.tables import Pool, Replica
+from funker.controller.queue import Budget, Queue
+from funker.controller.tables import OpenCall, Pool, Replica, Rules
 
 
 def about(pool: Pool, replicas: Sequence[Replica], now: float) -> dict[str, Any]:
@@ -44,32 +45,19 @@ def about(pool: Pool, replicas: Sequence[Replica], now: float) -> dict[str, Any]
     }
 
 
+def others() -> dict[str, Any]:
+    """The fields that are others' to fill: replicas, numbers of calls and errors, how it scales."""
+    return {"calls": 0, "errors": 0, "scaling": None, "replicas": []}
+
+
 def nothing(*, wanted: int = 0) -> dict[str, Any]:
-    """The status of a function that nobody has called and that has no replica, with the fields
-    that are others' to fill: its replicas, how many calls and errors it had, how it is scaled.
-    """
-    return {
-        "queued": 0,
-        "queued_bytes": 0,
-        "waiting_s": None,
-        "inflight": 0,
-        "free": 0,
-        "busy": 0,
-        "leaving": 0,
-        "starting": wanted,
-        "slots": 1,
-        "arrivals": 0.0,
-        "arrivals_fast": 0.0,
-        "service_s": None,
-        "recycle_s": None,
-        "last_call_s": None,
-        "calls": 0,
-        "errors": 0,
-        "failing": None,
-        "scaling": None,
-        "replicas": [],
-    }
+    """The status of a function that nobody has called and that has no replica."""
+    return {**_NOTHING, **others(), "starting": wanted}
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 6)
+
+
+_empty: Queue[OpenCall] = Queue(limit=0, budget=Budget(0))
+_NOTHING = about(Pool(_empty, rules=Rules(), wanted=0, since=0.0), (), 0.0)

@@ -53,6 +53,12 @@ INSTALL_LIBRARY = (
     """! -path "*/linux/$(node -p process.arch)/*" -delete && """
     "find node_modules -name '*.map' -delete"
 )
+# Its library first: that is a layer which a change of the replica's files leaves alone.
+_REPLICA_LINES = [
+    f"COPY runtime/package.json {PLACE}/",
+    f"RUN {INSTALL_LIBRARY}",
+    f"COPY runtime/ {PLACE}/",
+]
 
 
 def runtime_lines() -> list[str]:
@@ -60,20 +66,13 @@ def runtime_lines() -> list[str]:
     return [
         f"RUN {INSTALL_NODE}",
         f"RUN {CHECK_NODE}",
-        f"COPY runtime/package.json {PLACE}/",
-        f"RUN {INSTALL_LIBRARY}",
-        f"COPY runtime/ {PLACE}/",
+        *_REPLICA_LINES,
     ]
 
 
 def renewal_lines() -> list[str]:
     """The same in place of another version of the files."""
-    return [
-        f"RUN rm -rf {PLACE}",
-        f"COPY runtime/package.json {PLACE}/",
-        f"RUN {INSTALL_LIBRARY}",
-        f"COPY runtime/ {PLACE}/",
-    ]
+    return [f"RUN rm -rf {PLACE}", *_REPLICA_LINES]
 
 
 def check_lines(handler_file: str) -> list[str]:

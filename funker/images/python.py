@@ -43,6 +43,7 @@ _INSTALL_RUNTIME = (
     f'cp -r /opt/funker/. "$site" && {_COMPILE} "$site/funker" "$site/funker_runtime" '
     "&& rm -r /opt/funker && python3 -I -c 'import funker.rpc, funker_runtime'"
 )
+_REPLICA_LINES = ["COPY runtime/ /opt/funker/", f"RUN {_INSTALL_RUNTIME}"]
 
 
 def runtime_lines() -> list[str]:
@@ -51,8 +52,7 @@ def runtime_lines() -> list[str]:
         "ENV PYTHONUNBUFFERED=1 PIP_BREAK_SYSTEM_PACKAGES=1 PIP_ROOT_USER_ACTION=ignore",
         f"RUN {_CHECK_PYTHON}",
         f"RUN {_install(f'pyzmq=={PYZMQ}')} && {_COMPILE_STDLIB}",
-        "COPY runtime/ /opt/funker/",
-        f"RUN {_INSTALL_RUNTIME}",
+        *_REPLICA_LINES,
     ]
 
 
@@ -60,8 +60,7 @@ def renewal_lines() -> list[str]:
     """The same in place of another version of the files."""
     return [
         f"RUN {_HAS_PYZMQ} || {{ {_install(f'pyzmq=={PYZMQ}')}; }}",
-        "COPY runtime/ /opt/funker/",
-        f"RUN {_INSTALL_RUNTIME}",
+        *_REPLICA_LINES,
     ]
 
 

@@ -442,7 +442,7 @@ def _described(record: Record, status: control.Status) -> FunctionStatus:
         created=record.created,
         updated=record.updated,
         scale=record.scale,
-        pinned=record.pinned and record.scale is not None,
+        pinned=record.pinned,
         calls=record.calls,
         isolation=record.isolation,
         warnings=(problem,) if problem else (),

@@ -41,7 +41,7 @@ class LocalFleet:
                 image=record.spec.get("image_name", ""),
                 problem=problem(status, name),
                 scale=record.scale,
-                pinned=record.pinned and record.scale is not None,
+                pinned=record.pinned,
                 calls=record.calls,
                 isolation=record.isolation,
                 cores=len(os.sched_getaffinity(0)),

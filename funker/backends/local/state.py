@@ -48,7 +48,7 @@ class Record:
     #: Unix times in seconds.
     created: float
     updated: float
-    #: Somebody has said a number of replicas, so the autoscaler chooses none.
+    #: It has a policy, which is suspended: somebody has said a number of replicas.
     pinned: bool = False
 
     @property
@@ -192,7 +192,7 @@ class StateDirectory:
                 spec=fields["spec"],
                 created=float(fields["created"]),
                 updated=float(fields["updated"]),
-                pinned=bool(fields.get("pinned", False)),
+                pinned=bool(fields.get("pinned")) and fields["spec"].get("scale") is not None,
             )
             # Whatever a hand has changed, nobody must trip over it later.
             _ = record.replicas, record.grace, record.revision, record.snapshot
