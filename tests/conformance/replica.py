@@ -18,8 +18,7 @@ from typing import Self
 
 from tests.conformance.runtimes import ACTS, Runtime
 from tests.conformance.wire import PATIENCE
-
-TOKEN = "FUNKER_TEST_TOKEN"
+from tests.processes import TOKEN, bearers, is_gone
 
 
 class Replica:
@@ -121,36 +120,10 @@ class Replica:
         if self.runs():
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
-        left = [pid for pid in _bearers(self._token) if not is_gone(pid, 5)]
+        left = [pid for pid in bearers(self._token) if not is_gone(pid, 5)]
         for pid in left:
             os.kill(pid, signal.SIGKILL)
         print(f"--- {self.runtime.id} wrote\n{self.output()[-4000:]}")
         shutil.rmtree(self.directory, ignore_errors=True)
         self._news.close()
         assert not left, "the replica has left processes running"
-
-
-def is_gone(pid: int, within: float = PATIENCE) -> bool:
-    """Whether a process, not necessarily a child, has ended or is about to."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], within)[0])
-    finally:
-        os.close(fd)
-
-
-def _bearers(token: str) -> list[int]:
-    """The processes that have the token in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                environ = (entry / "environ").read_bytes()
-            except OSError:  # it has just ended, or is none of ours
-                continue
-            if f"{TOKEN}={token}".encode() in environ.split(b"\0"):
-                found.append(int(entry.name))
-    return found

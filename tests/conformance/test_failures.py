@@ -8,9 +8,10 @@ import pytest
 
 from funker.rpc.messages import Accept, Ack, Cancel, Error, Result
 from tests.conformance.peers import Dial, Start
-from tests.conformance.replica import Replica, is_gone
+from tests.conformance.replica import Replica
 from tests.conformance.runtimes import Runtime
 from tests.conformance.wire import Caller, Router, made
+from tests.processes import is_gone
 
 
 def failed(caller: Caller | Router, call: object, code: str) -> Error:

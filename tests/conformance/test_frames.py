@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,26 +10,9 @@ from funker.rpc.messages import Error, Pong
 from tests.conformance.peers import Dial
 from tests.conformance.replica import Replica
 from tests.conformance.wire import PATIENCE, Caller
+from tests.vectors import VECTORS, frame
 
 OF_THE_FRONT = True
-
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parents[1] / "vectors" / "messages.json").read_text(encoding="utf-8")
-)
-
-
-def frame(written: Any) -> bytes:
-    """A frame's bytes, from how a vector writes it (tests/vectors/README.md)."""
-    match written:
-        case str():
-            return written.encode()
-        case {"base64": text}:
-            return base64.b64decode(text)
-        case {"repeat": text, "times": times}:
-            return str(text).encode() * int(times)
-        case list():
-            return b"".join(map(frame, written))
-    raise AssertionError(f"no frame: {written!r}")
 
 
 def replies(caller: Caller, frames: list[bytes]) -> list[Any]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from funker.rpc.messages import Accept, Ack, Busy, Result
 from tests.conformance.peers import Dial, Routed, Start
-from tests.conformance.replica import Replica, is_gone
+from tests.conformance.replica import Replica
 from tests.conformance.wire import Caller, body_of, made
+from tests.processes import is_gone
 
 ISOLATION = "process"
 

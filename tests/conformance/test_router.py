@@ -11,8 +11,8 @@ import pytest
 from funker.rpc.keys import make_keys, parse
 from funker.rpc.messages import Accept, Ack, Busy, Bye, Cancel, Error, Failed, Output, Ready, Result
 from tests.conformance.peers import Dial, Peers, Routed, Start
-from tests.conformance.replica import is_gone
 from tests.conformance.runtimes import Runtime
+from tests.processes import is_gone
 
 OF_THE_FRONT = True
 

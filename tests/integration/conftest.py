@@ -10,7 +10,6 @@ import contextlib
 import os
 import queue
 import secrets
-import select
 import signal
 import socket
 import subprocess
@@ -31,12 +30,12 @@ from funker.rpc import client
 from funker.rpc.direct import Direct
 from funker.rpc.messages import Call, Message, Ping, Pong, decode, encode
 from funker.rpc.ways import Ways
+from tests import processes
 from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds. Proves that something ends; nothing here takes nearly as long.
 PATIENCE = 30.0
-TOKEN = "FUNKER_TEST_TOKEN"
 #: No directory: whoever runs the tests may have a router of his own.
 NOWHERE = "/nonexistent"
 
@@ -230,32 +229,7 @@ def _parents() -> Iterator[tuple[int, int]]:
 @pytest.fixture
 def is_gone() -> Callable[[int], bool]:
     """Whether a process, not necessarily a child, has ended or is about to: is_gone(pid)."""
-    return _ended
-
-
-def _ended(pid: int, within: float = PATIENCE) -> bool:
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], within)[0])
-    finally:
-        os.close(fd)
-
-
-def _bearers(token: str) -> list[int]:
-    """The processes that have the token in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                environ = (entry / "environ").read_bytes()
-            except OSError:  # it has just ended, or is none of ours
-                continue
-            if f"{TOKEN}={token}".encode() in environ.split(b"\0"):
-                found.append(int(entry.name))
-    return found
+    return processes.is_gone
 
 
 @pytest.fixture
@@ -279,7 +253,7 @@ def _environment(token: str, news: News) -> dict[str, str]:
     path = os.pathsep.join([str(ROOT), str(ROOT / "runtime" / "python")])
     return {
         **kept,
-        TOKEN: token,
+        processes.TOKEN: token,
         "FUNKER_TEST_NEWS": str(news.port),
         "FUNKER_STATE_DIR": NOWHERE,
         "FUNKER_LOG": "plain",
@@ -288,7 +262,7 @@ def _environment(token: str, news: News) -> dict[str, str]:
 
 
 def _check_gone(token: str) -> None:
-    left = [pid for pid in _bearers(token) if not _ended(pid, within=5)]
+    left = [pid for pid in processes.bearers(token) if not processes.is_gone(pid, within=5)]
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     assert not left, "the test has left processes running"

@@ -225,6 +225,7 @@ async def test_the_router_learns_which_functions_there_are(said, router, fleet):
     assert await router.until("shop_add", wanted=2, running=2, image="add:1", routed=True)
     fleet.put(name="mul", wanted=1, running=0, image="mul:7", problem="no suitable node")
     await router.until("mul", wanted=1, running=0, image="mul:7", problem="no suitable node")
+    await said.hears("no suitable node")  # which comes after the router has answered
     assert said.lines == [
         "sees 1 function: shop_add",
         "mul is new: 1 replica wanted",

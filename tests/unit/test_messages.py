@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,10 +27,8 @@ from funker.rpc.messages import (
     decode,
     encode,
 )
+from tests.vectors import VECTORS, frame
 
-VECTORS: list[dict[str, Any]] = json.loads(
-    (Path(__file__).parent.parent / "vectors" / "messages.json").read_text(encoding="utf-8")
-)
 VALID = [vector for vector in VECTORS if "message" in vector]
 INVALID = [vector for vector in VECTORS if "error" in vector]
 
@@ -41,20 +37,6 @@ ID = "0123456789abcdef0123456789abcdef"
 
 def named(vectors: list[dict[str, Any]]) -> Any:
     return pytest.mark.parametrize("vector", vectors, ids=[vector["name"] for vector in vectors])
-
-
-def frame(written: Any) -> bytes:
-    """A frame's bytes, from how a vector writes it (tests/vectors/README.md)."""
-    match written:
-        case str():
-            return written.encode()
-        case {"base64": text}:
-            return base64.b64decode(text)
-        case {"repeat": text, "times": times}:
-            return str(text).encode() * int(times)
-        case list():
-            return b"".join(map(frame, written))
-    raise AssertionError(f"no frame: {written!r}")
 
 
 def frames_of(vector: dict[str, Any]) -> list[bytes]:
