@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import random
 from collections import Counter
-from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,28 +21,21 @@ from hypothesis import strategies as st
 from funker.rpc import calls
 from funker.rpc.messages import Call, Error, Message, Result
 from funker_runtime import events as served
-from funker_runtime.replica import Replica
+from tests.unit.simulated import SimulatedMachine, Time
 
 NAME = "add"
 
 
-class World:
+class World(Time):
     def __init__(self, seed: int, *, replicas: int, trouble: float, reuse: bool) -> None:
-        self.random = random.Random(seed)
-        self.trouble = trouble
+        super().__init__(seed, trouble=trouble)
         self.reuse = reuse
-        self.now = 0.0
-        self.schedule: list[tuple[float, int, Callable[[], None]]] = []
-        self.order = itertools.count()
         self.births = itertools.count()
         self.replicas: dict[str, SimulatedReplica] = {}
         self.callers: list[SimulatedCaller] = []
         self.started: Counter[str] = Counter()
         for _ in range(replicas):
             self.bear(None)
-
-    def after(self, seconds: float, then: Callable[[], None]) -> None:
-        heapq.heappush(self.schedule, (self.now + seconds, next(self.order), then))
 
     def bear(self, address: str | None) -> None:
         """A replica starts, at a new address or, where addresses are reused, an old one."""
@@ -55,9 +46,6 @@ class World:
 
     def latency(self) -> float:
         return self.random.choice([0.0002, 0.001, 0.001, 0.02, 0.2 * self.trouble])
-
-    def strikes(self, weight: float = 1.0) -> bool:
-        return self.random.random() < self.trouble * weight
 
     def run(self, until: float) -> None:
         while self.schedule and self.now <= until:
@@ -117,26 +105,14 @@ class Connection:
         self.world.after(wait, self._tell)
 
 
-class SimulatedReplica:
+class SimulatedReplica(SimulatedMachine):
     def __init__(self, world: World, address: str, number: int) -> None:
+        super().__init__(
+            world, served.Identity(NAME, (NAME,), f"{NAME}.{number}", f"5e55{number:028x}")
+        )
         self.world, self.address = world, address
-        self.alive = True
         self.in_dns = False
         self.connections: dict[bytes, Connection] = {}
-        identity = served.Identity(NAME, (NAME,), f"{NAME}.{number}", f"5e55{number:028x}")
-        self._slots = world.random.choice([0, 0, 1, 3])  # 0: one call in all
-        self.machine = Replica(
-            identity,
-            timeout=2.0,
-            max_body=100,
-            now=world.now,
-            slots=self._slots or 1,
-            once=not self._slots,
-        )
-        # Which of a slot's workers is there now; 0: none.
-        self._workers = Counter[int]()
-        self._births = itertools.count(1)
-        self._wake_at = float("inf")
         world.after(0.1, self._listed)
         fate = "fail" if world.strikes(0.1) else "load"
         world.after(world.random.uniform(0.02, 0.3), lambda: self._booted(fate))
@@ -151,7 +127,7 @@ class SimulatedReplica:
     def _booted(self, fate: str) -> None:
         if fate == "load":
             for slot in range(self._slots or 1):
-                self._load(slot)
+                self.load(slot)
         else:
             self.feed(served.LoadFailed("ImportError: no", "Traceback"))
 
@@ -159,55 +135,11 @@ class SimulatedReplica:
         if self.alive:
             self._end(flushed=False)
 
-    def feed(self, event: served.Event) -> None:
-        if not self.alive:
-            return
-        for action in self.machine.on(event, self.world.now):
-            if self.alive:
-                self._do(action)
-        if self.alive and (due := self.machine.wakeup()) < self._wake_at:
-            self._wake_at = due
-            self.world.after(max(due - self.world.now, 0), self._tick)
-
-    def _tick(self) -> None:
-        self._wake_at = float("inf")
-        self.feed(served.Tick())
-
-    def _do(self, action: served.Action) -> None:
-        match action:
-            case served.Send(peer, message):
-                if not self.connections[peer].send("down", message):
-                    self.feed(served.Gone(peer))
-            case served.Start(call, slot):
-                self._handle(call, slot)
-            case served.Kill(slot):
-                self._later(0.002, served.Died("was killed", "", slot))
-            case served.Exit():
-                self._end(flushed=True)
-
-    def _load(self, slot: int) -> None:
-        self._workers[slot] = next(self._births)
-        self.feed(served.Loaded(slot))
-
-    def _later(self, seconds: float, event: served.Answered | served.Raised | served.Died) -> None:
-        """What a worker does, if it is still that slot's then."""
-        slot, worker = event.slot, self._workers[event.slot]
-
-        def happens() -> None:
-            if self._workers[slot] != worker:
-                return
-            if isinstance(event, served.Died):
-                self._workers[slot] = 0
-                if self._slots:
-                    late = 3.0 if self.world.strikes(0.1) else 0.001
-                    self.world.after(late, lambda: self._load(slot))
-            self.feed(event)
-
-        self.world.after(seconds, happens)
+    def _send(self, peer: bytes, message: Message) -> bool:
+        return self.connections[peer].send("down", message)
 
     def _handle(self, call: Call, slot: int) -> None:
         self.world.started[call.id] += 1
-        assert self._workers[slot], "it was given to nobody"
         took = self.world.random.choice([0.001, 0.01, 0.5])
         event: served.Answered | served.Raised | served.Died
         event = served.Answered("text/plain", call.id.encode(), slot)
@@ -217,8 +149,8 @@ class SimulatedReplica:
             event = served.Raised("ValueError: no", "ValueError", "Traceback", slot)
         elif self.world.strikes(0.05):
             return  # hangs
-        self._later(took, event)
-        self._later(took + 0.003, served.Died("exited with status 0", "", slot))
+        self.later(took, event)
+        self.later(took + 0.003, served.Died("exited with status 0", "", slot))
 
     def _end(self, *, flushed: bool) -> None:
         self.alive = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -23,14 +22,15 @@ from funker.rpc import session
 from funker.rpc.messages import Ack, Bye, Call, Error, Message, Ping, Pong, Result, decode
 from funker.spec import CallPolicy, ScalePolicy
 from funker_runtime import events as served
-from funker_runtime.replica import Replica, State
+from funker_runtime.replica import State
+from tests.unit.simulated import SimulatedMachine, Time
 
 FUNCTIONS = ("add", "sub")
 #: Errors of a handler, which may be tried again.
 FAILURES = ("function_error", "function_crashed", "function_timeout")
 
 
-class World:
+class World(Time):
     def __init__(
         self,
         seed: int,
@@ -42,8 +42,7 @@ class World:
         rules: Mapping[str, tables.Rules] | None = None,
         failures: float | None = None,
     ) -> None:
-        self.random = random.Random(seed)
-        self.trouble = trouble
+        super().__init__(seed, trouble=trouble)
         # What may be done with functions' calls, and how likely a handler fails.
         self.rules = rules or {}
         self.failures = 0.1 * trouble if failures is None else failures
@@ -60,9 +59,6 @@ class World:
         self.hang = hang
         # Seconds that callers wait for a router to appear.
         self.router_wait = router_wait
-        self.now = 0.0
-        self.schedule: list[tuple[float, int, Callable[[], None]]] = []
-        self.order = itertools.count()
         self.epochs = itertools.count(1)
         self.births = itertools.count(1)
         self.routers: list[SimulatedRouter] = []
@@ -75,14 +71,8 @@ class World:
         self.given: defaultdict[str, set[str]] = defaultdict(set)
         self.holes: set[str] = set()
 
-    def after(self, seconds: float, then: Callable[[], None]) -> None:
-        heapq.heappush(self.schedule, (self.now + seconds, next(self.order), then))
-
     def latency(self) -> float:
         return self.random.choice([0.0002, 0.001, 0.001, 0.02, 0.3 * self.trouble])
-
-    def strikes(self, weight: float = 1.0) -> bool:
-        return self.random.random() < self.trouble * weight
 
     def some(self, low: float, high: float) -> float:
         return self.random.uniform(low, high)
@@ -370,29 +360,14 @@ class SimulatedRouter:
         return True
 
 
-class SimulatedReplica:
+class SimulatedReplica(SimulatedMachine):
     def __init__(self, world: World, function: str, place: int) -> None:
+        number = next(world.births)
+        name = f"{function}.{place}.{number}"
+        super().__init__(world, served.Identity(function, (function,), name, f"5e55{number:028x}"))
         self.world, self.function, self.place = world, function, place
-        self.alive = True
         # Calls that came through a router, by slot.
         self._running = Counter[int]()
-        number = next(world.births)
-        identity = served.Identity(
-            function, (function,), f"{function}.{place}.{number}", f"5e55{number:028x}"
-        )
-        self._slots = world.random.choice([0, 0, 1, 3])  # 0: one call in all
-        self.machine = Replica(
-            identity,
-            timeout=2.0,
-            max_body=100,
-            now=world.now,
-            slots=self._slots or 1,
-            once=not self._slots,
-        )
-        # Which of a slot's workers is there now; 0: none.
-        self._workers = Counter[int]()
-        self._births = itertools.count(1)
-        self._wake_at = float("inf")
         self.dealer = Dealer(
             world,
             b"R%d" % number,
@@ -405,7 +380,7 @@ class SimulatedReplica:
             world.after(world.some(0.02, 0.3), lambda: self.feed(failed))
         else:
             for slot in range(self._slots or 1):
-                world.after(world.some(0.02, 0.3), lambda slot=slot: self._load(slot))  # type: ignore[misc]
+                world.after(world.some(0.02, 0.3), lambda slot=slot: self.load(slot))  # type: ignore[misc]
         if self._slots and world.strikes(0.2):
             world.after(world.some(0, 5), lambda: self.feed(served.Barren("is dead", "")))
         if world.strikes(0.4):
@@ -414,57 +389,18 @@ class SimulatedReplica:
             world.after(world.some(0, 5), lambda: self._end(flushed=False))
         world.replicas.append(self)
 
-    def feed(self, event: served.Event) -> None:
-        if not self.alive:
-            return
-        for action in self.machine.on(event, self.world.now):
-            if self.alive:
-                self._do(action)
-        if self.alive and (due := self.machine.wakeup()) < self._wake_at:
-            self._wake_at = due
-            self.world.after(max(due - self.world.now, 0), self._tick)
+    def _send(self, peer: bytes, message: Message) -> bool:
+        if peer == served.ROUTER:
+            return self.dealer.send(message)
+        self.world.visitors[peer].hear(message)
+        return True
 
-    def _tick(self) -> None:
-        self._wake_at = float("inf")
-        self.feed(served.Tick())
+    def _relink(self) -> None:
+        self.dealer.redial()
+        self.feed(served.Gone(served.ROUTER))
 
-    def _do(self, action: served.Action) -> None:
-        match action:
-            case served.Send(peer, message):
-                if peer != served.ROUTER:
-                    self.world.visitors[peer].hear(message)
-                elif not self.dealer.send(message):
-                    self.feed(served.Gone(peer))
-            case served.Start(call, slot):
-                self._handle(call, slot)
-            case served.Kill(slot):
-                self._later(0.002, served.Died("was killed", "", slot))
-            case served.Relink():
-                self.dealer.redial()
-                self.feed(served.Gone(served.ROUTER))
-            case served.Exit():
-                self._end(flushed=True)
-
-    def _load(self, slot: int) -> None:
-        self._workers[slot] = next(self._births)
-        self.feed(served.Loaded(slot))
-
-    def _later(self, seconds: float, event: served.Answered | served.Raised | served.Died) -> None:
-        """What a worker does, if it is still that slot's then."""
-        slot, worker = event.slot, self._workers[event.slot]
-
-        def happens() -> None:
-            if self._workers[slot] != worker or not self.alive:
-                return
-            self._count(slot, -1)
-            if isinstance(event, served.Died):
-                self._workers[slot] = 0
-                if self._slots:
-                    late = 3.0 if self.world.strikes(0.1) else 0.001
-                    self.world.after(late, lambda: self._load(slot))
-            self.feed(event)
-
-        self.world.after(seconds, happens)
+    def _over(self, slot: int) -> None:
+        self._count(slot, -1)
 
     def _count(self, slot: int, change: int) -> None:
         """A call that came through a router runs in this slot (1), or no call does any more."""
@@ -476,7 +412,6 @@ class SimulatedReplica:
         world = self.world
         world.started[call.id] += 1
         assert call.function == self.function
-        assert self._workers[slot], "it was given to nobody"
         if call.id not in world.visits:
             self._count(slot, 1)
         most = max(world.most[self.function], world.running[self.function])
@@ -490,8 +425,8 @@ class SimulatedReplica:
             event = served.Raised("ValueError: no", "ValueError", "Traceback", slot)
         elif world.hang and world.strikes(0.05):
             return
-        self._later(took, event)
-        self._later(took + 0.003, served.Died("exited with status 0", "said", slot))
+        self.later(took, event)
+        self.later(took + 0.003, served.Died("exited with status 0", "said", slot))
 
     def _end(self, *, flushed: bool) -> None:
         if self.alive:
