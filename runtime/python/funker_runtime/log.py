@@ -156,7 +156,7 @@ class Log:
             data = os.read(fd, CHUNK)
             if not data:
                 del self._sources[fd]  # a handler may close its output and work on
-            output.came(self, fd, data)
+            output.came(fd, data)
         except BlockingIOError:
             return b""
         finally:
@@ -168,12 +168,12 @@ class Log:
         self._read_all(output)
         for fd in output.sources:
             self._sources.pop(fd, None)
-        output.close(self)
+        output.close()
         self._end_of(output)
 
     def _turn(self, output: Output) -> None:
         self._read_all(output)
-        output.end(self)
+        output.end()
         self._end_of(output)
 
     def _read_all(self, output: Output) -> None:

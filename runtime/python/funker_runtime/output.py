@@ -77,8 +77,9 @@ class Output:
 
     # For the log's thread
 
-    def came(self, log: Log, fd: int, data: bytes) -> None:
+    def came(self, fd: int, data: bytes) -> None:
         """Bytes from one of the descriptors; none: its end."""
+        log = self._log
         self._tail = (self._tail + data)[-TAIL:]
         if log.blocked:
             self._lost += len(data)
@@ -93,28 +94,28 @@ class Output:
                 rest = b""
             self._rests[fd] = rest
             for line in lines:
-                self._line(log, line, fd)
+                self._line(line, fd)
 
-    def close(self, log: Log) -> None:
+    def close(self) -> None:
         """The end of what is logged, and of the descriptors."""
-        self.end(log)
+        self.end()
         for fd in self._streams:
             os.close(fd)
 
-    def end(self, log: Log) -> None:
+    def end(self) -> None:
         """The end of what a worker has printed."""
         for fd, rest in self._rests.items():
             if rest:
-                self._line(log, rest, fd)
+                self._line(rest, fd)
             self._rests[fd] = b""
         for count, why in (
-            (self._beyond, f"a call may log {log.limit} bytes (FUNKER_LOG_LIMIT)"),
+            (self._beyond, f"a call may log {self._log.limit} bytes (FUNKER_LOG_LIMIT)"),
             (self._lost, "it was blocked"),
         ):
             if count:
                 told = f"funker: {count} bytes of output are not in the log: {why}"
-                log.line(told, call=self._call, stream=2)
+                self._log.line(told, call=self._call, stream=2)
         self._beyond = self._lost = 0
 
-    def _line(self, log: Log, line: bytes, fd: int) -> None:
-        log.line(line.decode(errors="replace"), call=self._call, stream=self._streams[fd])
+    def _line(self, line: bytes, fd: int) -> None:
+        self._log.line(line.decode(errors="replace"), call=self._call, stream=self._streams[fd])
